@@ -257,6 +257,14 @@ fn console_failed_objects_are_grouped_by_cause_with_hostile_keys_escaped() {
         assert!(!page.says("\u{7f}") && !page.says("\u{202e}"), "{path}");
     }
     assert!(!browser.get(&format!("{task}/failed?kind=forbidden&side=source")).says("onerror"));
+    // Keys of an ended task are erased: a retry asks for those of the source, and a directory has none.
+    let page = browser.get(&task);
+    assert!(page.says("name=\"src_sk\"") && !page.says("name=\"dst_sk\""), "{}", page.body);
+    let page = browser.post(&format!("{task}/retry"), &[]);
+    assert!(page.status == 409 && page.says("the access key of the source"), "{page:?}");
+    let again = browser.post(&format!("{task}/retry"), &[("src_ak", ak), ("src_sk", sk)]);
+    assert_eq!(again.header("location"), format!("{task}?done=retry"), "{again:?}");
+    browser.wait_for(&task, ">Failed<");
     let id = task.rsplit('/').next().unwrap();
     let events = browser.listen(&format!("/console/live?topic=task:{id}"), "event: failed");
     assert!(!events.contains("<img"), "{events}");

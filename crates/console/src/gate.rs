@@ -4,22 +4,20 @@
 //! GET changes nothing. A POST must come from the same origin, carry the token of its session, and its role must permit changes;
 //! it is completed also when the browser leaves, and has a line in the audit trail.
 
+mod body;
+mod trail;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use config::Role;
-use control::audit::AuditLine;
 use control::identity::token::{principal, stamp};
-use control::identity::{CallerKnown, Principal, Project, role_name, same};
+use control::identity::{CallerKnown, Principal, Project, same};
 use control::request_limits::RequestPermit;
-use flow_control::caller_limit::caller_of;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
-use http_body_util::BodyExt;
-use model::printable::{Printable, beginning};
 use tokio::sync::watch;
 
 use crate::Console;
@@ -30,16 +28,10 @@ use crate::prefs::{LANG_COOKIE, Prefs, THEME_COOKIE, Theme, cookie};
 use crate::session::SessionId;
 use crate::text::Lang;
 
-/// Form bodies that are in memory, and those of one address.
-pub(crate) const BODY_BUDGET: (u64, u64) = (8 << 20, 1 << 20);
-/// Largest form.
-const BODY_MAX: usize = 128 << 10;
-/// A form has so long to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// The longest target of an audit line, bytes.
-const TARGET_MAX: usize = 1024;
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                    form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+pub(crate) use body::BODY_BUDGET;
 
 /// Who looks at a page.
 #[derive(Clone, Debug)]
@@ -277,7 +269,7 @@ async fn admit(
         if !is_same_origin(&parts.headers, has_tls) {
             return Err(PageError::Origin);
         }
-        let form = read_form(console, asked.from, body).await?;
+        let form = body::read_form(console, asked.from, body).await?;
         if let Some(viewer) = viewer.as_ref().filter(|_| !is_open) {
             if !same(form.get("csrf"), &viewer.csrf) {
                 return Err(PageError::Csrf);
@@ -294,27 +286,6 @@ async fn admit(
         (Some(viewer), Some(place)) => Admitted::Known(Box::new(viewer), place),
         _ => Admitted::Open,
     })
-}
-
-/// The fields of a form, within its size, its time, and what its address may have in memory.
-async fn read_form(console: &Console, from: IpAddr, mut body: Body) -> Result<Form, PageError> {
-    let mut share = console.bodies.reserve(caller_of(from), 0).ok_or(PageError::Busy)?;
-    let mut bytes = Vec::new();
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| PageError::Late)?.into_data() else { continue };
-            if bytes.len() + data.len() > BODY_MAX {
-                return Err(PageError::TooLarge);
-            }
-            if !share.grow(data.len() as u64) {
-                return Err(PageError::Busy);
-            }
-            bytes.extend_from_slice(&data);
-        }
-        Ok(())
-    };
-    tokio::time::timeout(BODY_TIMEOUT, reading).await.map_err(|_| PageError::Late)??;
-    Ok(Form::parse(&bytes))
 }
 
 async fn answer(
@@ -351,7 +322,7 @@ async fn answer(
     if let Ok(value) = HeaderValue::from_str(&asked.id) {
         response.headers_mut().insert("x-request-id", value);
     }
-    if let Some(line) = audit_line(&console, asked, &response, viewer.as_ref()) {
+    if let Some(line) = trail::line(&console, asked, &response, viewer.as_ref()) {
         console.control.record_audit(&line).await;
     }
     response
@@ -364,63 +335,6 @@ fn signin_path(parts: &Parts) -> String {
         return "/console/signin".to_owned();
     }
     format!("/console/signin?{}", crate::form::query(&[("next", asked)]))
-}
-
-/// The audit line: of a change, of a sign-in, and of refusals up to their limit; and the log line.
-fn audit_line(
-    console: &Console,
-    asked: Asked,
-    response: &Response,
-    viewer: Option<&Viewer>,
-) -> Option<AuditLine> {
-    let status = response.status();
-    let signs_in = response.extensions().get::<SignsIn>();
-    let now = console.control.clock.now_ms();
-    let mut target = Printable(beginning(&asked.path, TARGET_MAX)).to_string();
-    if let Some(Detail(detail)) = response.extensions().get::<Detail>() {
-        target = Printable(beginning(&format!("{target} {detail}"), TARGET_MAX)).to_string();
-    }
-    let who = match (signs_in, viewer) {
-        (Some(signs_in), _) => short(&signs_in.name),
-        (None, Some(viewer)) => viewer.principal.name.clone(),
-        (None, None) => "-".to_owned(),
-    };
-    let has_begun = signs_in.is_some_and(|s| s.project.is_some());
-    let is_known = viewer.is_some() || has_begun;
-    let skipped = if is_known { Some(0) } else { console.log_limit.admit(Some(asked.from), now) };
-    if asked.path != "/console/live" && skipped.is_some() {
-        let (method, code, who) = (&asked.method, status.as_u16(), Printable(&who));
-        tracing::info!(request_id = %asked.id, %method, path = %target, status = code, principal = %who, "request");
-    }
-    let changes = asked.changes() && (is_known && (signs_in.is_none() || has_begun));
-    let left_out = match (changes, status.as_u16()) {
-        (true, _) => 0,
-        (false, 401 | 403 | 429) => console.control.directory.audit_limit.admit(Some(asked.from), now)?,
-        _ => return None,
-    };
-    if left_out > 0 {
-        target.push_str(&format!(" ({left_out} earlier refusals were not recorded)"));
-    }
-    let project = signs_in.and_then(|s| s.project.clone());
-    Some(AuditLine {
-        at: now,
-        request_id: asked.id,
-        project: project.or_else(|| viewer.map(|v| v.project.id.clone())).unwrap_or_default(),
-        principal: who,
-        action: asked.method.to_string(),
-        target,
-        status: status.as_u16(),
-        address: asked.from.to_canonical().to_string(),
-        role: viewer.map(|v| role_name(v.principal.role)).unwrap_or_default().to_owned(),
-    })
-}
-
-/// The longest name that is written down of somebody who was not recognised, characters.
-const CLAIMED_MAX: usize = 64;
-
-/// A name as somebody claims it: short, and one line.
-fn short(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(CLAIMED_MAX).collect()
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ fn routes() -> Router<Console> {
         .route("/console/tasks/batch", post(tasks::batch))
         .route("/console/tasks/new", get(new::show).post(new::submit))
         .route("/console/tasks/{id}", get(task::show))
-        .route("/console/tasks/{id}/failed", get(task::failed))
+        .route("/console/tasks/{id}/failed", get(task::failed::show))
         .route("/console/tasks/{id}/{action}", post(task::act))
         .route("/console/redis", get(redis::list))
         .route("/console/redis/{id}", get(redis::show))

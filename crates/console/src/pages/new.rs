@@ -191,6 +191,14 @@ fn selection(form: &Form, t: Text) -> Result<Selection, TaskError> {
     })
 }
 
+fn priority(form: &Form) -> Priority {
+    match form.get("priority") {
+        "HIGH" => Priority::High,
+        "LOW" => Priority::Low,
+        _ => Priority::Medium,
+    }
+}
+
 /// The request of a form.
 fn request(form: &Form, viewer: &Viewer, secrets: TaskSecrets, t: Text) -> Result<Request, TaskError> {
     for field in ["src_sk", "dst_sk", "src_json", "dst_json"] {
@@ -242,12 +250,7 @@ fn request(form: &Form, viewer: &Viewer, secrets: TaskSecrets, t: Text) -> Resul
         extensions,
         echo: serde_json::Map::from_iter([("task_type".to_owned(), equal::task_type(form).into())]),
     };
-    let priority = match form.get("priority") {
-        "HIGH" => Priority::High,
-        "LOW" => Priority::Low,
-        _ => Priority::Medium,
-    };
-    Ok(Request { project: viewer.project().to_owned(), spec, secrets, priority })
+    Ok(Request { project: viewer.project().to_owned(), spec, secrets, priority: priority(form) })
 }
 
 /// The stores that may be chosen; a form without any choice takes the first.
