@@ -201,6 +201,9 @@ fn console_task_is_created_stopped_started_and_deleted_by_forms() {
     assert!(page.says("2,000 of 2,000 objects") && page.says("100 %"), "{}", page.body);
     assert!(page.says("Stopped by request") && page.says("admin · console"), "{}", page.body);
     assert_eq!(service.show(id)["successful_num"], 2000);
+    let report = browser.get(&format!("{task}/report"));
+    assert_eq!(report.header("content-disposition"), format!("attachment; filename=\"{id}.csv\""));
+    assert!(report.body.lines().count() == 2001 && report.says("k01999"), "{:.300}", report.body);
     let name = service.show(id)["name"].as_str().unwrap().to_owned();
     let page = browser.post(&format!("{task}/delete"), &[("name", &name)]);
     assert_eq!(page.header("location"), "/console/tasks?did=delete", "{page:?}");
@@ -302,8 +305,11 @@ fn console_tasks_of_other_projects_are_unknown_and_viewers_change_nothing() {
     assert_eq!(bob.sign_in("bob", "a password of the test").status, 303);
     let page = bob.get("/console/tasks");
     assert!(page.says("No tasks yet") && page.says("other"), "{}", page.body);
-    for path in [task.clone(), format!("{task}/failed"), "/console/tasks/1700000000000001".to_owned()] {
-        assert_eq!(bob.get(&path).status, 404, "{path}");
+    for tail in ["", "/failed", "/report"] {
+        assert_eq!(bob.get(&format!("{task}{tail}")).status, 404, "{tail}");
+    }
+    for path in ["/console/tasks/1700000000000001", "/console/tasks/x"] {
+        assert_eq!(bob.get(path).status, 404, "{path}");
     }
     for action in ["stop", "start", "retry", "limit", "delete"] {
         assert_eq!(bob.post(&format!("{task}/{action}"), &[]).status, 404, "{action}");

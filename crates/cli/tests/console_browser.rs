@@ -156,6 +156,7 @@ fn console_works_in_chromium() {
     let mut command = Command::new("node");
     command.arg(SCRIPT).env("CHROMIUM", chromium).env("ENDPOINT", &service.endpoint);
     command.env("NODE_MODULES", testkit::servers::endpoint("WHIMBREL_TEST_NODE"));
+    command.env("SERVICE_PID", service.child.id().to_string());
     command.env("PASSWORD", service.password()).env("S3", scene.slow.endpoint()).env("AK", ak).env("SK", sk);
     command.env("PAGES", serde_json::to_string(&pages).unwrap());
     if let Ok(shots) = std::env::var("WHIMBREL_SHOTS") {

@@ -17,6 +17,7 @@ mod html;
 mod live;
 mod outcome;
 mod pages;
+mod pieces;
 mod prefs;
 mod session;
 mod text;
@@ -81,6 +82,7 @@ fn routes() -> Router<Console> {
         .route("/console/tasks/new", get(new::show).post(new::submit))
         .route("/console/tasks/{id}", get(task::show))
         .route("/console/tasks/{id}/failed", get(task::failed::show))
+        .route("/console/tasks/{id}/report", get(task::report::show))
         .route("/console/tasks/{id}/{action}", post(task::act))
         .route("/console/redis", get(redis::list))
         .route("/console/redis/{id}", get(redis::show))

@@ -5,9 +5,7 @@
 //! connection loses nothing. The event `at` comes each second: a page that misses it says that its numbers are old.
 
 use std::collections::{BTreeMap, HashMap};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Extension;
@@ -27,6 +25,7 @@ use crate::format::clock;
 use crate::gate::Viewer;
 use crate::outcome::{PageError, Reply};
 use crate::pages::{Look, overview, redis, task, tasks};
+use crate::pieces::Pieces;
 use crate::session::SessionId;
 use crate::text::Text;
 
@@ -249,21 +248,6 @@ async fn send(
     }
 }
 
-/// A body of events as they come.
-struct Events(mpsc::Receiver<Bytes>);
-
-impl http_body::Body for Events {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(cx).map(|bytes| bytes.map(|b| Ok(http_body::Frame::data(b))))
-    }
-}
-
 pub(crate) async fn stream(
     State(console): State<Console>,
     Extension(viewer): Extension<Viewer>,
@@ -283,7 +267,7 @@ pub(crate) async fn stream(
     let drawn = console.look_at(key);
     let (events, reader) = mpsc::channel(QUEUE_BATCHES);
     tokio::spawn(send(console.clone(), viewer, drawn, events, (session, project)));
-    let mut response = Response::new(Body::new(Events(reader)));
+    let mut response = Response::new(Body::new(Pieces(reader)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     Ok(response)
 }

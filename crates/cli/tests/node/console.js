@@ -131,6 +131,21 @@ async function cutOver(page) {
   await badge(page, "Rolled back");
 }
 
+// A service that does not answer any more: the page says that its numbers are old, and goes on when it answers again.
+async function staleNumbers(page) {
+  await page.goto("/console/");
+  await page.waitForSelector("#live:not(.off)");
+  process.kill(Number(E.SERVICE_PID), "SIGSTOP");
+  try {
+    await page.waitForSelector(".is-stale", WAIT);
+    await page.waitForSelector("#stale:not([hidden])", { timeout: 25_000 });
+    assert(/stopped at \d\d:\d\d:\d\d/.test(await page.textContent("#stale")), await page.textContent("#stale"));
+  } finally {
+    process.kill(Number(E.SERVICE_PID), "SIGCONT");
+  }
+  await page.waitForSelector("#stale[hidden]", { state: "attached", ...WAIT });
+}
+
 async function check(page, what) {
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (wide > 0) problems.push(`${what}: ${wide} px wider than the window`);
@@ -187,7 +202,10 @@ async function signInPages(browser) {
   }
   await signInPages(browser);
   await everyPage(browser, storage);
-  if (!SHOTS) await cutOver(page);
+  if (!SHOTS) {
+    await cutOver(page);
+    await staleNumbers(page);
+  }
   await browser.close();
   assert.deepEqual(problems, []);
 })().catch((e) => { console.error(e); process.exit(1); });

@@ -2,6 +2,7 @@
 
 pub(crate) mod failed;
 pub(crate) mod parts;
+pub(crate) mod report;
 
 use askama::Template;
 use axum::Extension;

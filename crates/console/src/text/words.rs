@@ -158,6 +158,7 @@ word_table! {
     when: "When", "时间";
     task_failed_as_a_whole: "The task stopped", "任务已停止";
     note: "Note", "说明";
+    report: "Report", "报告";
     settings: "Settings", "设置";
     history: "History", "历史";
     what: "What", "内容";
