@@ -6,7 +6,7 @@
 //! live    ─> hub: one task for each topic draws it once a second for all viewers
 //! ```
 //!
-//! Nothing here is durable: sessions end with the process ([`session`]). Changes are those of `control`, with the same checks,
+//! Nothing here is durable: sessions end with the process (`session.rs`). Changes are those of `control`, with the same checks,
 //! roles and audit trail as those of the API.
 
 mod assets;

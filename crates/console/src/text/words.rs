@@ -42,6 +42,7 @@ word_table! {
     to: "to", "到";
     both: "both", "两者";
     none: "none", "无";
+    colon: ": ", "：";
     console: "console", "控制台";
     viewer_only_looks: "The role viewer cannot change anything. The roles operator and admin can.", "viewer 角色不能做任何更改，operator 和 admin 角色可以。";
 

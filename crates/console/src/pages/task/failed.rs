@@ -14,7 +14,7 @@ use super::task_id;
 use crate::Console;
 use crate::form::{Form, query};
 use crate::gate::Viewer;
-use crate::html::plain;
+use crate::html::with_code;
 use crate::outcome::Reply;
 use crate::text::Text;
 
@@ -74,7 +74,7 @@ pub(crate) async fn show(
         key: o.key.to_string(),
         size: o.size,
         title: format!("{}{}", t.side(o.failure.side), t.cause(o.failure.kind)),
-        message: plain(&o.failure.message),
+        message: with_code(&o.failure.message),
         at: o.at,
     };
     let shown = found.len().min(FAILED_PAGE as usize);

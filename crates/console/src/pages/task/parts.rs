@@ -132,7 +132,8 @@ fn problem(look: Look, view: &TaskView) -> Result<String, PageError> {
     let failure = task.error.as_ref().map(|e| Error::new(e.kind, "task", e.message.clone()).at(e.side));
     let (class, icon, title, note) = match (state, &failure) {
         (Visible::Failed, Some(f)) => {
-            let title = format!("{}: {}{}", t.task_failed_as_a_whole(), t.side(f.side), t.cause(f.kind));
+            let title =
+                format!("{}{}{}{}", t.task_failed_as_a_whole(), t.colon(), t.side(f.side), t.cause(f.kind));
             ("bad", "bad", title, String::new())
         }
         (Visible::Retrying, _) => {
