@@ -4,6 +4,7 @@ use model::error::Result;
 use model::task::{Desired, Lifecycle, Observed, TaskId};
 
 use super::row::{COLUMNS, TaskRow, row};
+use super::task_select;
 use crate::ledger::SUMS;
 use crate::value::{enum_text, parse_enum};
 use crate::{StoreTx, args};
@@ -21,19 +22,16 @@ pub struct TaskPageFilter {
     pub after: Option<(i64, TaskId)>,
 }
 
-/// The tasks of a page are chosen first; the ledger is added up for them only.
 fn page_sql() -> &'static str {
-    static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    SQL.get_or_init(|| {
-        format!(
-            "SELECT {COLUMNS}, {SUMS} FROM tasks t LEFT JOIN ranges r ON r.task_id = t.id WHERE t.id IN (SELECT t.id FROM tasks t \
-             WHERE t.project = $1 AND (t.created_at < $2 OR (t.created_at = $2 AND t.id < $3)) \
-             AND ($4 = '' OR $4 LIKE '%|' || t.desired || ':' || t.observed || '|%' OR $4 LIKE '%|*:' || t.observed || '|%') \
-             AND ($5 = '' OR LOWER(t.name) LIKE '%' || $5 || '%' ESCAPE '\\' OR CAST(t.id AS TEXT) LIKE $5 || '%' ESCAPE '\\' \
-             OR LOWER(t.spec) LIKE '%\"bucket\":\"' || $5 || '%' ESCAPE '\\') \
-             ORDER BY t.created_at DESC, t.id DESC LIMIT $6) GROUP BY t.id ORDER BY t.created_at DESC, t.id DESC"
-        )
-    })
+    task_select!(
+        "SELECT t.id FROM tasks t \
+         WHERE t.project = $1 AND (t.created_at < $2 OR (t.created_at = $2 AND t.id < $3)) \
+         AND ($4 = '' OR $4 LIKE '%|' || t.desired || ':' || t.observed || '|%' OR $4 LIKE '%|*:' || t.observed || '|%') \
+         AND ($5 = '' OR LOWER(t.name) LIKE '%' || $5 || '%' ESCAPE '\\' OR CAST(t.id AS TEXT) LIKE $5 || '%' ESCAPE '\\' \
+         OR LOWER(t.spec) LIKE '%\"bucket\":\"' || $5 || '%' ESCAPE '\\') \
+         ORDER BY t.created_at DESC, t.id DESC LIMIT $6",
+        "ORDER BY t.created_at DESC, t.id DESC"
+    )
 }
 
 impl StoreTx {

@@ -3,7 +3,6 @@
 use axum::extract::{Path, State};
 use control::Control;
 use control::tasks::TaskView;
-use model::count::Counters;
 use model::error::{Kind, Side};
 use model::parent::Parent;
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy, clock_text};
@@ -239,7 +238,7 @@ pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
         is_query_over: n.precount_done,
         smn_info: smn_info(shown),
         source_cdn: shown_cdn(spec),
-        whimbrel: extensions::shown_with_results(spec, &settled(shown), std::slice::from_ref(&task.note)),
+        whimbrel: extensions::shown_with_results(spec, &shown.settled().0, std::slice::from_ref(&task.note)),
     }
 }
 
