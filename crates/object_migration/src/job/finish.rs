@@ -4,8 +4,10 @@ use flow_control::clock::SharedClock;
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 use model::parent::Parent;
+use model::selection::Scope;
 use model::spec::ApiVersion;
 use storage::ObjectStore;
+use store::Pass;
 
 use super::{Job, JobEnd};
 use crate::ledger::outcome;
@@ -40,6 +42,26 @@ impl Job {
         tx.commit().await
     }
 
+    /// Prefixes and keys of the selection that select nothing are named: they are in no counter.
+    async fn note_empty_scopes(&self) -> Result<()> {
+        let spec = &self.task.spec;
+        if self.task.failed_only || spec.selection.names_keys() || spec.selection.entries().len() < 2 {
+            return Ok(());
+        }
+        let rows = self.store.read().await?.ranges(self.task.id, Pass::Copy).await?;
+        let selects =
+            |scope: &Scope| rows.iter().any(|r| r.scope == *scope && r.counters.settled().objects > 0);
+        let empty: Vec<Scope> = spec.selection.scopes().into_iter().filter(|scope| !selects(scope)).collect();
+        if empty.is_empty() {
+            return Ok(());
+        }
+        let some: Vec<_> = empty.iter().take(5).map(|scope| format!("`{}`", scope.prefix())).collect();
+        let note = format!("{} entries of the selection match no object: {}", empty.len(), some.join(", "));
+        let mut tx = self.begin_write().await?;
+        tx.set_note(self.task.id, &note).await?;
+        tx.commit().await
+    }
+
     pub(super) async fn finish(&self, clock: &SharedClock) -> Result<JobEnd> {
         let task = &self.task;
         let mut tx = self.begin_write().await?;
@@ -63,6 +85,7 @@ impl Job {
             return Err(Error::new(Kind::NotFound, "select", m));
         }
         let spec = &task.spec;
+        self.note_empty_scopes().await?;
         self.note_ignored().await?;
         // A foreground copy keeps its outcome file here, and leaves none at the target.
         let writes = spec.api_version != ApiVersion::Cli && !spec.extensions.dry_run;

@@ -328,20 +328,26 @@ impl ObjectCopier {
         let to = entry.key.under(&self.spec.save_prefix);
         if self.server_side && entry.etag.md5().is_some() {
             let bucket = self.source.bucket().to_owned();
-            let etag = if_match.clone().unwrap_or_default();
-            let (target, from, at) = (self.target.clone(), entry.key.clone(), to.clone());
-            let copy = async move { target.copy_from(&bucket, &from, &at, &etag).await };
+            // It changed since it was listed: it is copied as it is now.
+            let (etag, size) = match if_match {
+                Some(etag) => (etag, entry.size),
+                None => {
+                    let now = self.source.head(&entry.key, None).await?;
+                    (now.etag, now.size)
+                }
+            };
+            let (target, from, at, condition) =
+                (self.target.clone(), entry.key.clone(), to.clone(), etag.clone());
+            let copy = async move { target.copy_from(&bucket, &from, &at, &condition).await };
             // What the target says of the object that it is to copy, it says of the source.
             let of_source = |f: Error| match f.kind {
                 Kind::Changed | Kind::NotFound => Error { side: Side::Source, ..f },
                 _ => f,
             };
             let written = self.run_uncancellable(copy, || true).await.map_err(of_source)?;
-            let source = ReportedDigests { etag: entry.etag.clone(), ..ReportedDigests::default() };
-            return Ok((
-                entry.size,
-                self.verify_written(&to, entry.size, &source, None, &ReportedDigests::from(&written)).await?,
-            ));
+            let source = ReportedDigests { etag, ..ReportedDigests::default() };
+            let stored = ReportedDigests::from(&written);
+            return Ok((size, self.verify_written(&to, size, &source, None, &stored).await?));
         }
         if self.directories().is_some() && !entry.key.is_folder() {
             return self.copy_file_once(entry, if_match).await;

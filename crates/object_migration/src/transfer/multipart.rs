@@ -198,7 +198,10 @@ impl ObjectCopier {
         // Of a target whose parts tell no MD5, those of the bytes in flight tell whether they are the source's.
         let in_flight = by_parts.is_none().then(|| etag_in_flight(parts)).flatten();
         let read = in_flight.as_ref().and_then(|etag| etag.proves(&meta.etag));
-        if read == Some(false) && self.has_same_layout(entry, upload.part_size, parts).await? {
+        if read == Some(false)
+            && self.checks_content()
+            && self.has_same_layout(entry, upload.part_size, parts).await?
+        {
             let m = format!(
                 "`{}`: the bytes read do not match the ETag that the source lists ({})",
                 entry.key, meta.etag
@@ -206,7 +209,10 @@ impl ObjectCopier {
             return Err(Error::new(Kind::Mismatch, "verify", m).at(Side::Source));
         }
         let proved = by_parts.as_ref().and_then(|etag| etag.proves(&meta.etag));
-        if proved == Some(false) && (!digest || self.has_same_layout(entry, upload.part_size, parts).await?) {
+        if proved == Some(false)
+            && self.checks_content()
+            && (!digest || self.has_same_layout(entry, upload.part_size, parts).await?)
+        {
             let made = by_parts.as_ref().map(Etag::to_string).unwrap_or_default();
             let m = format!("the parts add up to {made}, the source has {}", meta.etag);
             return Err(Error::new(Kind::Mismatch, "verify", m).at(Side::Target));
@@ -219,7 +225,6 @@ impl ObjectCopier {
             );
             return Err(Error::new(Kind::Mismatch, "verify", m).at(Side::Source));
         }
-        self.check_unchanged(&entry.key, meta).await?;
         let written = match self.complete_upload(&to, &upload.upload, parts).await {
             Ok(written) => written,
             Err(f) if f.kind == Kind::NotFound => {
@@ -228,6 +233,7 @@ impl ObjectCopier {
             Err(f) => return Err(f),
         };
         self.ledger.mark_completed(upload);
+        self.check_unchanged(&entry.key, meta).await?;
         // What the target says it made of our parts is what our parts make.
         if self.checks_content()
             && written.etag.parts().is_some()
