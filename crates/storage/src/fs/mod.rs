@@ -262,8 +262,9 @@ impl ObjectStore for Fs {
             return self
                 .blocking(move |root| {
                     let failed = |e| io_failure("write", &key, e);
-                    let dir = root.make_dir(path_of(&key)?, &meta.modes).map_err(failed)?;
-                    sidecar::write_marker(root, &key, &File::from(dir), &meta)?;
+                    let dir = File::from(root.make_dir(path_of(&key)?, &meta.modes).map_err(failed)?);
+                    sidecar::write_marker(root, &key, &dir, &meta)?;
+                    write::set_times(&dir, &meta).map_err(failed)?;
                     Ok(Written {
                         sums: Checksums { crc64_nvme: Some(0), ..Checksums::default() },
                         ..Written::default()
@@ -305,6 +306,7 @@ impl ObjectStore for Fs {
             match rustix::fs::unlinkat(&parent, path.file_name().unwrap_or_default(), flags) {
                 Ok(()) | Err(Errno::NOENT) => {
                     sidecar::remove(root, &key);
+                    root.remove_empty_dirs(path.parent());
                     Ok(())
                 }
                 Err(Errno::NOTEMPTY | Errno::EXIST) => {

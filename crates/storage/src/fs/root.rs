@@ -215,6 +215,20 @@ impl Root {
         }
     }
 
+    /// Removes a directory and those above it, as far as they are empty and nobody wrote them as objects.
+    pub(super) fn remove_empty_dirs(&self, deepest: Option<&Path>) {
+        let named = deepest.into_iter().flat_map(Path::ancestors).filter(|dir| !dir.as_os_str().is_empty());
+        for dir in named {
+            let Ok(fd) = self.dir(dir) else { return };
+            let key = Key::new([dir.as_os_str().as_encoded_bytes(), b"/"].concat());
+            if super::sidecar::is_marker(self, &key, &File::from(fd))
+                || rustix::fs::unlinkat(&self.fd, dir, AtFlags::REMOVEDIR).is_err()
+            {
+                return;
+            }
+        }
+    }
+
     /// Permissions of the directories on the way to a key, then its own.
     pub(super) fn modes(&self, key: &Key, stat: &FileStat) -> Vec<u32> {
         let Ok(path) = path_of(key) else { return Vec::new() };

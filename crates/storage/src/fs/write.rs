@@ -27,14 +27,7 @@ pub(super) fn publish(
     let failed = |e: Errno| io_failure("write", key, e);
     let path = path_of(key)?;
     sidecar::write(root, key, file, meta)?;
-    if let Some(modified_ms) = meta.modified_ms {
-        let at = rustix::fs::Timespec {
-            tv_sec: modified_ms.div_euclid(1000),
-            tv_nsec: modified_ms.rem_euclid(1000) * 1_000_000,
-        };
-        let times = rustix::fs::Timestamps { last_access: at, last_modification: at };
-        rustix::fs::futimens(file, &times).map_err(failed)?;
-    }
+    set_times(file, meta).map_err(failed)?;
     let parent = root.make_dir(path.parent().unwrap_or(Path::new("")), &meta.modes).map_err(failed)?;
     if let Some(mode) = meta.modes.last() {
         rustix::fs::fchmod(file, Mode::from_raw_mode(*mode)).map_err(failed)?;
@@ -42,4 +35,14 @@ pub(super) fn publish(
     let name = path.file_name().unwrap_or_default();
     rustix::fs::renameat(temp_dir, temp, &parent, name).map_err(failed)?;
     Ok(Written::default())
+}
+
+/// Gives a file or a directory the time of the object.
+pub(super) fn set_times(file: &File, meta: &Meta) -> rustix::io::Result<()> {
+    let Some(modified_ms) = meta.modified_ms else { return Ok(()) };
+    let at = rustix::fs::Timespec {
+        tv_sec: modified_ms.div_euclid(1000),
+        tv_nsec: modified_ms.rem_euclid(1000) * 1_000_000,
+    };
+    rustix::fs::futimens(file, &rustix::fs::Timestamps { last_access: at, last_modification: at })
 }
