@@ -123,6 +123,18 @@ pub(crate) struct EndPair {
     clock: SharedClock,
 }
 
+/// One endpoint may be written in several ways: in capitals, with the usual port, with a slash at its end.
+fn same_endpoint(a: &str, b: &str) -> bool {
+    let parts = |url: &str| {
+        let uri: http::Uri = url.trim_end_matches('/').parse().ok()?;
+        let scheme = uri.scheme_str()?.to_ascii_lowercase();
+        let port = uri.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
+        let path = uri.path().trim_end_matches('/').to_owned();
+        Some((uri.host()?.to_ascii_lowercase(), port, path, scheme))
+    };
+    a == b || parts(a).is_some_and(|a| parts(b).is_some_and(|b| a == b))
+}
+
 impl EndPair {
     /// Reads both URLs; a configuration is needed only for `STORE:…`.
     ///
@@ -177,7 +189,7 @@ impl EndPair {
             (
                 CliUrl::S3 { endpoint: e, bucket: b, prefix: p, .. },
                 CliUrl::S3 { endpoint: f, bucket: c, prefix: q, .. },
-            ) => e == f && b == c && (within(p, q) || within(q, p)),
+            ) => same_endpoint(e, f) && b == c && (within(p, q) || within(q, p)),
             (
                 CliUrl::Azure { endpoint: e, bucket: b, prefix: p },
                 CliUrl::Azure { endpoint: f, bucket: c, prefix: q },

@@ -116,7 +116,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     if args.delete && succeeded {
         let listed = run.live.as_ref().and_then(|live| live.listed.clone());
         match delete(args, &ends, listed, printer).await {
-            Ok(deleted) => run.deleted = deleted,
+            Ok((deleted, failure)) => (run.deleted, refused) = (deleted, failure),
             Err(failure) => refused = Some(failure),
         }
     }

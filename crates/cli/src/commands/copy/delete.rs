@@ -16,6 +16,8 @@ use crate::printer::Printer;
 /// Deletes from the target what the source does not have, after a confirmation. Only objects that were found before
 /// the confirmation are deleted, and none that this run has listed at the source.
 ///
+/// What was deleted is given back also when a removal was refused.
+///
 /// # Errors
 /// When a side cannot be asked; [`Kind::DeletesTooMuch`].
 pub(super) async fn delete(
@@ -23,7 +25,7 @@ pub(super) async fn delete(
     ends: &EndPair,
     listed: Option<Arc<ListedKeys>>,
     printer: &Printer,
-) -> Result<Tally> {
+) -> Result<(Tally, Option<Error>)> {
     let (source, target) = (ends.probe(Side::Source).await?.store, ends.probe(Side::Target).await?.store);
     if ends.names_one() {
         let m =
@@ -46,10 +48,10 @@ pub(super) async fn delete(
     let objects = found.extra.objects;
     if found.source_is_empty() {
         printer.note("Nothing was deleted: the source is empty. Check the source path.");
-        return Ok(Tally::default());
+        return Ok((Tally::default(), None));
     }
     if objects == 0 {
-        return Ok(Tally::default());
+        return Ok((Tally::default(), None));
     }
     if found.is_most() && !args.delete_most {
         let m = format!(
@@ -71,16 +73,10 @@ pub(super) async fn delete(
         let ask = format!("Delete {objects} objects at the target that the source does not have?");
         if !printer.confirms(&ask) {
             printer.note("Nothing was deleted. --yes deletes without asking.");
-            return Ok(Tally::default());
+            return Ok((Tally::default(), None));
         }
     }
     let (removed, broke) = object_migration::job::delete_extras::delete_extras(source, target, found).await;
     printer.note(&format!("{} objects deleted at the target", removed.objects));
-    match broke {
-        None => Ok(removed),
-        Some(failure) => {
-            let message = format!("{} ({} objects were deleted before)", failure.message, removed.objects);
-            Err(Error { message, ..failure })
-        }
-    }
+    Ok((removed, broke))
 }
