@@ -91,3 +91,31 @@ async fn scan_copies_a_cluster_without_replication_access() {
     assert!(summary.done && held > 1990, "{held} {summary:?}");
     assert_eq!(target.run("DBSIZE").number(), Some(held));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scan_ends_when_notifications_are_switched_off() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    source.run("CONFIG SET notify-keyspace-events KA");
+    let one = scan(&source, &target, Until::Stopped);
+    let progress = one.progress.clone();
+    let task = tokio::spawn(async move { one.run().await });
+    while progress.phase.load(Ordering::Relaxed) != 2 {
+        assert!(!task.is_finished());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    source.run("CONFIG SET notify-keyspace-events Kx");
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), task).await.unwrap();
+    let ended = ended.unwrap().unwrap_err();
+    assert!(ended.message.contains("keyspace notifications are off"), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scan_in_the_direction_of_a_running_migration_is_rejected_as_a_loop() {
+    let (a, b) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    b.run("CONFIG SET notify-keyspace-events KA");
+    let there = crate::support::Following::start(migration(&a, &b, Until::Stopped));
+    there.streams().await;
+    let back = scan(&b, &a, Until::Stopped).run().await.unwrap_err();
+    assert_eq!(back.op, "loop", "{back}");
+    there.stop().await;
+}

@@ -32,8 +32,10 @@ use crate::connection::server::ServerInfo;
 use crate::connection::topology::{Addr, Topology};
 use crate::migration::{Options, Until};
 use crate::progress::{Progress, Summary};
+use crate::session::replids;
 use crate::snapshot::load::{LoadStats, Loader, add_counts, open_dumped};
 use crate::snapshot::restore::Conflict;
+use crate::stream::apply::replication_loop;
 use crate::target::{Writer, functions};
 use crate::verify::endpoint::Endpoint;
 
@@ -45,6 +47,8 @@ const CHANGED_MAX: usize = 2_000_000;
 const IDLE_POLL: Duration = Duration::from_millis(20);
 /// How often it is checked that no other migration of the same keys has begun.
 const LOCK_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often it is checked that the source sends notifications of every change.
+const SOURCE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two `PING` commands while the source sends no notifications.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A source that sends nothing for this long is disconnected.
@@ -141,6 +145,7 @@ struct Ends<'a> {
 struct HeldLock<'a> {
     names: Option<&'a KeyNames>,
     verified_at: Instant,
+    source_verified_at: Instant,
 }
 
 /// Listeners end with the migration.
@@ -169,7 +174,7 @@ impl ScanMigration {
     pub async fn run(&self) -> Result<Summary> {
         let mut source = Endpoint::open(&self.source, Side::Source).await?;
         let (mut query, server, topology) = QueryClient::open(&self.target, Side::Target).await?;
-        self.check_ends(&source, &server, &mut query).await?;
+        self.check_ends(&mut source, &server, &mut query).await?;
         let lock = self.take_lock(&source.server, &server, &mut query).await?;
         let ends = Ends { source: &mut source, server: &server, topology: topology.as_ref() };
         let done = self.copy_and_follow(ends, lock.as_ref(), &mut query).await;
@@ -212,6 +217,29 @@ impl ScanMigration {
         Err(Error::new(Kind::Conflict, "fence", m).at(Side::Target))
     }
 
+    /// Fails when changes may have been missed: a master without a listener has joined, or one does not notify any more.
+    async fn verify_source(&self, source: &mut Endpoint, watch: &mut HeldLock<'_>) -> Result<()> {
+        if self.options.until == Until::Full || watch.source_verified_at.elapsed() < SOURCE_CHECK_INTERVAL {
+            return Ok(());
+        }
+        watch.source_verified_at = Instant::now();
+        let masters = source.query.masters();
+        // While a master fails over, nothing can be said; its listener ends.
+        if source.server.cluster
+            && let Ok(topology) = Topology::query(&self.source).await
+            && topology.masters().iter().any(|master| !masters.contains(master))
+        {
+            let m = "another master has joined the source cluster, and its changes were not followed; hint: run the same \
+                 command again to start from the beginning";
+            return Err(Error::new(Kind::Changed, "scan", m).at(Side::Source));
+        }
+        for addr in masters {
+            let url = self.source.at_addr(&addr).display_url();
+            require_notifications(source.query.client_at(&addr).await?, &url).await?;
+        }
+        Ok(())
+    }
+
     async fn copy_and_follow(
         &self,
         Ends { source, server, topology }: Ends<'_>,
@@ -219,7 +247,8 @@ impl ScanMigration {
         query: &mut QueryClient,
     ) -> Result<Summary> {
         let route = &self.options.route;
-        let mut lock = HeldLock { names: lock, verified_at: Instant::now() };
+        let mut lock =
+            HeldLock { names: lock, verified_at: Instant::now(), source_verified_at: Instant::now() };
         let follows = self.options.until != Until::Full;
         let changed = Arc::new(ChangedKeys::default());
         let masters = source.query.masters();
@@ -231,6 +260,11 @@ impl ScanMigration {
         let mut writer = Writer::for_restartable_work(&self.target, topology, "scan").await?;
         let mut summary = Summary::default();
         summary.full.unsupported.extend(source.query.uncovered_slots());
+        if follows && server.keys > 0 {
+            let note = "the target is not empty: keys that the source deleted before this run may remain there; hint: run \
+                 `whimbrel redis verify`";
+            summary.notes.push(note.into());
+        }
         self.progress.keys_expected.store(source.server.keys, Ordering::Relaxed);
         let mut conflict = self.options.conflict;
         loop {
@@ -288,12 +322,18 @@ impl ScanMigration {
     /// Fails when both ends are the same data, or the target lacks a database.
     async fn check_ends(
         &self,
-        source: &Endpoint,
+        source: &mut Endpoint,
         server: &ServerInfo,
         query: &mut QueryClient,
     ) -> Result<()> {
         let route = &self.options.route;
         source.server.check_distinct(server)?;
+        if let Some(addr) = source.query.masters().first() {
+            let client = source.query.client_at(addr).await?;
+            if let Some(id) = target_locks::running_migration_from(client, &replids(server)).await {
+                return Err(replication_loop(&id));
+            }
+        }
         route.check(&source.server.dbs)?;
         if server.has_databases() {
             query.verify_dbs(route.targets(&source.server.dbs)).await?;
@@ -336,6 +376,7 @@ impl ScanMigration {
                 while let Some(at) = cursor {
                     changed.check()?;
                     self.verify_lock(lock, loader).await?;
+                    self.verify_source(source, lock).await?;
                     let (keys, next) = loader.keep_alive_while(source.scan(addr, &at)).await??;
                     let keys: Vec<Vec<u8>> = keys
                         .into_iter()
@@ -400,6 +441,7 @@ impl ScanMigration {
         loop {
             changed.check()?;
             self.verify_lock(lock, loader).await?;
+            self.verify_source(source, lock).await?;
             if changed.missed.load(Ordering::Acquire) {
                 return Ok(false);
             }
@@ -451,24 +493,27 @@ impl ScanMigration {
     }
 }
 
+/// Fails when a source does not send a notification for every change.
+async fn require_notifications(client: &mut Client, url: &str) -> Result<()> {
+    let setting = client.call(&[b"CONFIG", b"GET", b"notify-keyspace-events"]).await;
+    // Where settings cannot be read, the operator is believed.
+    let Ok(setting) = setting else { return Ok(()) };
+    let value = setting.array().and_then(|a| a.get(1)?.text()).unwrap_or_default().to_vec();
+    let all = value.contains(&b'A') || b"g$lshzxet".iter().all(|c| value.contains(c));
+    if value.contains(&b'K') && all {
+        return Ok(());
+    }
+    let m = format!(
+        "keyspace notifications are off at {url}; hint: set notify-keyspace-events to KA there, or use --full-only"
+    );
+    Err(Error::new(Kind::Unsupported, "scan", m).at(Side::Source))
+}
+
 /// Listens to the events of one server, from the moment that this returns.
 async fn listen(node: &Node, changed: Arc<ChangedKeys>) -> Result<tokio::task::JoinHandle<()>> {
     let at = |f: Error| f.at(Side::Source);
     let mut client = Client::open(&Node { db: None, ..node.clone() }).await.map_err(at)?;
-    let setting = client.call(&[b"CONFIG", b"GET", b"notify-keyspace-events"]).await;
-    // Where settings cannot be read, the operator is believed.
-    if let Ok(setting) = setting {
-        let value = setting.array().and_then(|a| a.get(1)?.text()).unwrap_or_default().to_vec();
-        let all = value.contains(&b'A') || b"g$lshzxet".iter().all(|c| value.contains(c));
-        if !value.contains(&b'K') || !all {
-            let m = format!(
-                "keyspace notifications are off at {}; hint: set notify-keyspace-events to KA there, or use \
-                 --full-only",
-                node.display_url()
-            );
-            return Err(Error::new(Kind::Unsupported, "scan", m).at(Side::Source));
-        }
-    }
+    require_notifications(&mut client, &node.display_url()).await?;
     client.call(&[b"PSUBSCRIBE", b"__keyspace@*__:*"]).await.map_err(at)?;
     let url = node.display_url();
     let (mut incoming, mut outgoing, rest) = client.into_parts();
