@@ -130,7 +130,7 @@ async fn prepare_target(
         if layout.target_was_empty {
             let route = &migration.options.route;
             let selection = Selection { dbs: route.db(0).into_iter().collect(), route, ranges: None };
-            migration.note(selection.delete(&mut query, &migration.names).await?, all);
+            migration.note(selection.delete(&mut query, &migration.names, None).await?, all);
         } else {
             let note = "slots moved between masters of the source, so a new full sync was made. Keys that the source \
                  deleted in between may remain at the target";

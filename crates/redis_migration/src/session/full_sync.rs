@@ -9,7 +9,7 @@ use redis_proto::command::SLOTS;
 use redis_proto::rdb::{Item, Parser};
 
 use crate::checkpoint::fencing::TOKEN_CHECK_INTERVAL;
-use crate::checkpoint::selection::Selection;
+use crate::checkpoint::selection::{Origin, Selection};
 use crate::checkpoint::target_locks::TargetLock;
 use crate::checkpoint::{Checkpoint, failures, target_locks};
 use crate::events::Event;
@@ -68,7 +68,9 @@ impl Migration {
             // An incomplete snapshot: no client can depend on it yet.
             let (route, ranges) = (&self.options.route, self.shard.as_ref().map(|m| &m.ranges[..]));
             let selection = Selection { dbs: dbs.clone(), route, ranges };
-            self.note(selection.delete(target, &self.names).await?, summary);
+            let is_shared = selection.has_other_keys(target, &connections.target_info.dbs).await?;
+            let origin = Origin { client: &mut connections.source, dbs: &connections.source_info.dbs };
+            self.note(selection.delete(target, &self.names, is_shared.then_some(origin)).await?, summary);
         } else if connections.writer.is_cluster() && checkpoint.is_some() {
             // Suspects of an earlier run do not concern this one.
             let lists: Vec<Vec<u8>> = (0..SLOTS).map(|slot| self.names.slot_suspects(slot)).collect();
