@@ -105,6 +105,17 @@ fn sec_f25_reload_applies_limits() {
 }
 
 #[test]
+fn m7_reload_without_accounts_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), "");
+    std::fs::write(dir.path().join("whimbrel.toml"), "").unwrap();
+    let hup = std::process::Command::new("kill").args(["-HUP", &service.child.id().to_string()]).status();
+    assert!(hup.unwrap().success());
+    service.wait_for_log("configuration reload failed");
+    assert!(service.task(&["list"]).status.success(), "the accounts of before stay");
+}
+
+#[test]
 fn sec_f27_project_over_quota_is_rejected() {
     let server = S3Server::start(Options::default());
     server.bucket("from").put("k", "x");

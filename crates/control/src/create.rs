@@ -6,6 +6,7 @@ use model::selection::Selection;
 use model::spec::TaskSpec;
 use model::task::{Priority, TaskId};
 use runtime::StoreResolver;
+use runtime::engine::TaskQuota;
 use runtime::naming::free_name;
 use store::{NewTask, StoreTx};
 
@@ -104,13 +105,8 @@ impl Control {
     pub(crate) async fn check_quota(&self, tx: &mut StoreTx, project: &str) -> TaskResult<()> {
         let (made, waiting) = tx.task_quota(project, self.clock.now_ms() - 86_400_000).await?;
         let limits = self.limits.current();
-        if made >= limits.tasks_per_day {
-            return Err(TaskError::Quota(format!("{made} tasks were created within 24 hours")));
-        }
-        if waiting >= limits.waiting_tasks {
-            return Err(TaskError::Quota(format!("{waiting} tasks are waiting")));
-        }
-        Ok(())
+        let quota = TaskQuota { per_day: limits.tasks_per_day, waiting: limits.waiting_tasks };
+        quota.exceeded(made, waiting).map_or(Ok(()), |why| Err(TaskError::Quota(why)))
     }
 }
 

@@ -40,8 +40,39 @@ pub(crate) struct RunningMigration {
     pub(crate) stop: CancellationToken,
 }
 
+/// Tasks of one project, those of its groups included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskQuota {
+    /// Created within 24 hours.
+    pub per_day: u64,
+    /// Waiting at once.
+    pub waiting: u64,
+}
+
+impl Default for TaskQuota {
+    /// No limit.
+    fn default() -> Self {
+        Self { per_day: u64::MAX, waiting: u64::MAX }
+    }
+}
+
+impl TaskQuota {
+    /// Why a project that has created `made` tasks within 24 hours, of which `waiting` wait, may not have another; none when
+    /// it may.
+    pub fn exceeded(self, made: u64, waiting: u64) -> Option<String> {
+        match () {
+            () if made >= self.per_day => Some(format!("{made} tasks were created within 24 hours")),
+            () if waiting >= self.waiting => Some(format!("{waiting} tasks are waiting")),
+            () => None,
+        }
+    }
+}
+
 /// What one Redis migration may take at the most: what waits in memory on both sides, and one long value.
 const MIGRATION_MEMORY: u64 = 96 << 20;
+
+/// Limits of endpoints that are kept while no task uses them.
+const KEPT_LIMITS: usize = 1024;
 
 /// One process's share of the work.
 pub struct Engine {
@@ -59,6 +90,7 @@ pub struct Engine {
     pub(crate) draining: std::sync::atomic::AtomicBool,
     pub(crate) backoff: Backoff,
     pub(crate) running_tasks: AtomicU32,
+    task_quota: Mutex<TaskQuota>,
     pub(crate) zone_minutes: i32,
     running: Mutex<HashMap<TaskId, RunningTask>>,
     /// Tasks that were given to runners of this process, from that moment on.
@@ -131,6 +163,7 @@ impl Engine {
             draining: false.into(),
             backoff: setup.backoff,
             running_tasks: AtomicU32::new(setup.running_tasks),
+            task_quota: Mutex::default(),
             zone_minutes: setup.zone_minutes,
             running: Mutex::default(),
             dispatched: Mutex::default(),
@@ -152,6 +185,15 @@ impl Engine {
     pub fn set_running_tasks(&self, tasks: u32) {
         self.running_tasks.store(tasks.max(1), Ordering::Relaxed);
         self.ended.notify_one();
+    }
+
+    /// So many tasks may a project have from here on.
+    pub fn set_task_quota(&self, quota: TaskQuota) {
+        *self.task_quota.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = quota;
+    }
+
+    pub(crate) fn task_quota(&self) -> TaskQuota {
+        *self.task_quota.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Identity of this process among those that share the database.
@@ -271,10 +313,15 @@ impl Engine {
         self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn limit(&self, key: &str, bounds: LimitBounds) -> Arc<Limit> {
+    /// The limit of a project at an endpoint. Each project has its own: transfers that read a slow source hold permits of
+    /// their target, and would keep all others from it.
+    pub(crate) fn limit(&self, project: &str, key: &str, bounds: LimitBounds) -> Arc<Limit> {
         let mut limits = self.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if limits.len() >= KEPT_LIMITS {
+            limits.retain(|_, limit| Arc::strong_count(limit) > 1);
+        }
         limits
-            .entry(format!("{key} {} {:?}", bounds.max, bounds.quick))
+            .entry(format!("{project} {key} {} {:?}", bounds.max, bounds.quick))
             .or_insert_with(|| Arc::new(Limit::new(bounds)))
             .clone()
     }
@@ -282,4 +329,28 @@ impl Engine {
 
 fn random_u64() -> Result<u64> {
     Ok(u64::from_le_bytes(seal::random::<8>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn h4_project_that_holds_all_permits_of_an_endpoint_leaves_those_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = crate::test_support::engine(dir.path()).await;
+        let bounds = LimitBounds::at_most(4);
+        let of = |project: &str| engine.limit(project, "store.example:443", bounds);
+        let held: Vec<_> = (0..4).map(|_| of("a").try_acquire().unwrap()).collect();
+        assert!(of("a").try_acquire().is_none(), "tasks of one project share a limit");
+        assert!(of("b").try_acquire().is_some());
+        drop(held);
+        for i in 0..2 * KEPT_LIMITS {
+            drop(engine.limit("a", &format!("{i}.example"), bounds));
+        }
+        assert!(
+            engine.limits.lock().unwrap().len() <= KEPT_LIMITS,
+            "endpoints that callers name are not kept"
+        );
+    }
 }

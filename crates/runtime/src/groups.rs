@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::naming::name_members;
 use crate::webhooks::EndNotification;
 
+const DAY_MS: i64 = 86_400_000;
 /// After members that could not be stored, the next attempt.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
@@ -67,6 +68,15 @@ impl Engine {
         let selections = self.selections(&seen, &secrets).await;
         let mut tx = self.store.write().await?;
         let now = self.clock.now_ms();
+        // Counted in the transaction that adds them: other groups may have been accepted with this one.
+        let (made, waiting) = tx.task_quota(&group.project, now - DAY_MS).await?;
+        let selections = match (selections, self.task_quota().exceeded(made, waiting)) {
+            (Ok(_), Some(exceeded)) => {
+                let m = format!("{exceeded}; hint: retry the group when tasks have ended");
+                Err(Error::new(Kind::Conflict, "task_group", m))
+            }
+            (selections, _) => selections,
+        };
         match selections {
             Ok(selections) => {
                 if tx.apply_group(&group.id, GroupEvent::MembersCreated, now).await?.is_err() {
@@ -251,6 +261,27 @@ mod tests {
             assert_eq!(member.spec.windows, group.spec.windows);
             assert_eq!(tx.task_secrets(member.id).await.unwrap().as_deref(), Some("new"));
         }
+    }
+
+    #[tokio::test]
+    async fn h5_groups_do_not_exceed_the_quota_of_tasks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, first) = creating(dir.path()).await;
+        engine.set_task_quota(crate::engine::TaskQuota { per_day: 1000, waiting: 2 });
+        let mut tx = engine.store.write().await.unwrap();
+        let spec = tx.group_of("p", "g").await.unwrap().spec;
+        // Accepted while no task was waiting.
+        tx.insert_group("h", "p", GroupKind::Prefix, &spec, "old", 2).await.unwrap();
+        tx.apply_group("h", GroupEvent::Begin, 2).await.unwrap().unwrap();
+        tx.commit().await.unwrap();
+        engine.make_members(&first).await.unwrap();
+        engine.make_members(&BusyGroup { id: "h".into(), ..first }).await.unwrap();
+        let mut tx = engine.store.read().await.unwrap();
+        assert_eq!(tx.member_states("g").await.unwrap().len(), 2);
+        assert!(tx.member_states("h").await.unwrap().is_empty());
+        let refused = tx.group_of("p", "h").await.unwrap();
+        assert_eq!(refused.phase, Phase::CreationFailed);
+        assert!(refused.error.unwrap().message.contains("2 tasks are waiting"));
     }
 
     #[tokio::test]

@@ -184,8 +184,8 @@ async fn open_and_run(
     let skew_of = |opened: &OpenedStore| opened.probe.skew_ms.unwrap_or(0);
     let (source_skew_ms, target_skew_ms) = (skew_of(&source), skew_of(&target));
     let bounds = limit_bounds(task.spec.concurrency, &*source.store, &*target.store);
-    let ends = limited(engine, source, Side::Source, bounds)
-        .and_then(|source| Ok((source, limited(engine, target, Side::Target, bounds)?)));
+    let ends = limited(engine, &task.project, source, Side::Source, bounds)
+        .and_then(|source| Ok((source, limited(engine, &task.project, target, Side::Target, bounds)?)));
     let (source, target) = match ends {
         Ok(ends) => ends,
         Err(failure) => return JobEnd::Failed(failure),
@@ -223,14 +223,15 @@ fn limit_bounds(concurrency: u32, source: &dyn ObjectStore, target: &dyn ObjectS
     }
 }
 
-/// An opened store with retries, within the limit of its endpoint.
+/// An opened store with retries, within the limit of its project at the endpoint.
 fn limited(
     engine: &Engine,
+    project: &str,
     opened: OpenedStore,
     side: Side,
     bounds: LimitBounds,
 ) -> Result<Arc<RetryingStore>> {
-    let limit = engine.limit(&opened.limit_key, bounds);
+    let limit = engine.limit(project, &opened.limit_key, bounds);
     limit.restart();
     let retrying = RetryingStore::new(opened.store, side, limit, engine.backoff);
     if let Some(refused) = opened.probe.list_refused {

@@ -12,7 +12,7 @@ use flow_control::backoff::Backoff;
 use flow_control::clock::{FollowingClock, SharedClock};
 use model::error::{Error, Kind, Result};
 use runtime::Engine;
-use runtime::engine::EngineConfig;
+use runtime::engine::{EngineConfig, TaskQuota};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use store::Store;
@@ -144,11 +144,16 @@ pub(super) async fn start_engine(
         backoff: Backoff::default(),
     })?;
     engine.share_between(config.projects.len());
+    engine.set_task_quota(task_quota(config));
     // What another process holds is its own until its lease ends.
     if !database.store.is_shared() {
         engine.recover_migrations().await?;
     }
     Ok(engine)
+}
+
+fn task_quota(config: &Config) -> TaskQuota {
+    TaskQuota { per_day: config.limits.tasks_per_day, waiting: config.limits.waiting_tasks }
 }
 
 /// Listens for clients of the Redis instances that are configured to be forwarded.
@@ -290,9 +295,11 @@ struct Reload {
 }
 
 impl Reload {
-    fn run(&self) {
+    /// False when the file cannot be taken over.
+    fn run(&self) -> bool {
         let env = &self.env;
         let done = config::load(&self.path, env).and_then(|config| {
+            check_accounts(&self.path, &config)?;
             // Its values may be sealed with a key that was added a moment ago.
             self.keys.reload_keys()?;
             let keys = self.keys.keys();
@@ -307,6 +314,7 @@ impl Reload {
             self.audit_file.replace(outputs);
             self.engine.set_running_tasks(config.limits.running_tasks);
             self.engine.share_between(config.projects.len());
+            self.engine.set_task_quota(task_quota(&config));
             // What was begun with TLS goes on with it, and the other way round.
             if tls.is_some() == self.began.tls.is_some() {
                 self.certificates.send_replace(tls);
@@ -318,14 +326,27 @@ impl Reload {
             self.limits.replace(config.limits);
             Ok(())
         });
-        match done {
+        match &done {
             Ok(()) => tracing::info!("configuration reloaded"),
             Err(failure) => tracing::error!(
                 "configuration reload failed, the previous configuration stays active: \
                  {failure}"
             ),
         }
+        done.is_ok()
     }
+}
+
+/// A file that is being written may be empty for a moment; with it all tokens would be deleted.
+fn check_accounts(path: &Path, config: &Config) -> Result<()> {
+    if !config.projects.is_empty() && !(config.access_keys.is_empty() && config.users.is_empty()) {
+        return Ok(());
+    }
+    let m = format!(
+        "{}: no project, or neither access keys nor users; hint: write the whole file, then reload again",
+        path.display()
+    );
+    Err(Error::new(Kind::Invalid, "config", m))
 }
 
 /// Settings that differ and that a running service does not take over: the names of their keys.
@@ -370,8 +391,7 @@ async fn signals(reload: &Reload, printer: &Printer) -> std::io::Result<()> {
             _ = term.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
             _ = hup.recv() => {
-                reload.run();
-                if let Err(failure) = reload.control.forget_tokens_of_disabled().await {
+                if reload.run() && let Err(failure) = reload.control.forget_tokens_of_disabled().await {
                     tracing::error!("cannot delete the tokens of disabled accounts: {failure}");
                 }
             }
