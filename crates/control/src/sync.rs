@@ -10,8 +10,11 @@ use crate::catalogue::StoreLocation;
 use crate::secrets::TaskSecrets;
 use crate::task_error::{TaskError, TaskResult};
 
-/// Sync tasks of one project that accept events at once (oms.md §8.1).
+/// Sync tasks of one project that accept events at once, or work off what they accepted before they were stopped (oms.md
+/// §8.1).
 const RUNNING_MAX: u64 = 5;
+/// Sync tasks that one project has, stopped ones included.
+const KEPT_MAX: u64 = 1000;
 /// Keys of one event (oms.md §4.14).
 pub const EVENT_MAX: usize = 10;
 const HOUR_MS: i64 = 3_600_000;
@@ -51,12 +54,12 @@ impl Control {
     ) -> TaskResult<String> {
         crate::create::check_sync(spec)?;
         self.for_project(project).check_places(spec)?;
-        check_sync_quota(&mut self.engine.store().read().await?, project).await?;
+        check_sync_quota(&mut self.engine.store().read().await?, project, "").await?;
         self.begin_outgoing(project)?.precheck(spec, secrets).await?;
         let id = uuid()?;
         let mut tx = self.engine.store().write().await?;
         // Others may have been accepted while the ends were asked.
-        check_sync_quota(&mut tx, project).await?;
+        check_sync_quota(&mut tx, project, "").await?;
         tx.insert_sync(&id, project, spec, &secrets.to_json(), self.clock.now_ms()).await?;
         tx.commit().await?;
         Ok(id)
@@ -99,7 +102,7 @@ impl Control {
     /// [`TaskError::SyncStarted`] when it runs.
     pub async fn start_sync(&self, project: &str, id: &str, secrets: &TaskSecrets) -> TaskResult<()> {
         let mut tx = self.engine.store().write().await?;
-        check_sync_quota(&mut tx, project).await?;
+        check_sync_quota(&mut tx, project, id).await?;
         if tx.sync_of(project, id).await?.running {
             return Err(TaskError::SyncStarted);
         }
@@ -166,7 +169,7 @@ impl Control {
         from: i64,
         until: i64,
     ) -> TaskResult<Statistic> {
-        if until < from || until - from > 31 * DAY_MS {
+        if until < from || until.saturating_sub(from) > 31 * DAY_MS {
             return Err(TaskError::Range("`end_time` must be after `start_time`, by at most 31 days".into()));
         }
         let hourly = until - from > DAY_MS;
@@ -225,11 +228,14 @@ fn prefix_fault(prefix: &str, is_directory: bool) -> Option<&'static str> {
     }
 }
 
-/// Whether a project may have another sync task that accepts events; asked in the unit that adds it.
-async fn check_sync_quota(tx: &mut StoreTx, project: &str) -> TaskResult<()> {
-    let (_, running) = tx.list_syncs(project, Some(true), 0, 1).await?;
-    if running >= RUNNING_MAX {
-        return Err(TaskError::Quota(format!("{running} sync tasks are running")));
+/// Whether a project may have another sync task that accepts events, or start `id`; asked in the transaction that does so.
+async fn check_sync_quota(tx: &mut StoreTx, project: &str, id: &str) -> TaskResult<()> {
+    let (kept, busy) = tx.sync_usage(project, id).await?;
+    if busy >= RUNNING_MAX {
+        return Err(TaskError::Quota(format!("{busy} sync tasks are running or have keys left")));
+    }
+    if id.is_empty() && kept >= KEPT_MAX {
+        return Err(TaskError::Quota(format!("the project has {kept} sync tasks")));
     }
     Ok(())
 }
@@ -320,6 +326,42 @@ mod tests {
         assert!(matches!(late.await.unwrap(), Err(TaskError::Quota(_))));
         let mut tx = control.engine.store().read().await.unwrap();
         assert_eq!(tx.list_syncs("p", Some(true), 0, 1).await.unwrap().1, RUNNING_MAX);
+    }
+
+    #[tokio::test]
+    async fn m1_stopped_sync_task_with_keys_left_counts_as_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = control(dir.path()).await;
+        let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
+        let spec: TaskSpec = serde_json::from_str(spec).unwrap();
+        let mut tx = control.engine.store().write().await.unwrap();
+        let keys = ["a", "b", "a"].map(str::to_owned);
+        for i in 0..=RUNNING_MAX {
+            let id = format!("s{i}");
+            tx.insert_sync(&id, "p", &spec, "{}", 1).await.unwrap();
+            tx.put_events(&id, &keys, 2).await.unwrap();
+            tx.stop_sync(&id).await.unwrap();
+        }
+        assert_eq!(tx.pending_events("s0").await.unwrap(), 2, "a key waits once");
+        let seen = tx.sync_of("p", "s0").await.unwrap();
+        tx.commit().await.unwrap();
+        let start = async || control.start_sync("p", "s1", &TaskSecrets::default()).await;
+        assert!(matches!(start().await, Err(TaskError::Quota(_))), "five others have keys left");
+        let mut tx = control.engine.store().write().await.unwrap();
+        tx.end_batch(&SyncRow { batch_upto: i64::MAX, ..seen }, true, 0).await.unwrap();
+        assert_eq!(tx.pending_events("s0").await.unwrap(), 0);
+        tx.commit().await.unwrap();
+        assert!(start().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn l3_span_of_a_statistic_does_not_overflow() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = control(dir.path()).await;
+        for (from, until) in [(i64::MIN, 0), (i64::MIN, i64::MAX), (0, i64::MAX)] {
+            let refused = control.sync_statistic("p", "s", &KINDS, from, until).await;
+            assert!(matches!(refused, Err(TaskError::Range(_))), "{from} to {until}: {refused:?}");
+        }
     }
 
     #[test]

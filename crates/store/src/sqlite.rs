@@ -19,7 +19,7 @@ use crate::{Backend, Mode, Row, Transaction, Value};
 /// Reader threads of the embedded database.
 const READERS: usize = 4;
 /// Numbered migrations; PostgreSQL has the same, in its own types.
-pub(crate) const MIGRATIONS: [&str; 16] = [
+pub(crate) const MIGRATIONS: [&str; 17] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_upload_doubt.sql"),
     include_str!("../migrations/sqlite/0003_sync_and_groups.sql"),
@@ -36,6 +36,7 @@ pub(crate) const MIGRATIONS: [&str; 16] = [
     include_str!("../migrations/sqlite/0014_sessions.sql"),
     include_str!("../migrations/sqlite/0015_token_parents.sql"),
     include_str!("../migrations/sqlite/0016_scale.sql"),
+    include_str!("../migrations/sqlite/0017_sync_pending.sql"),
 ];
 
 type Response<T> = oneshot::Sender<Result<T>>;

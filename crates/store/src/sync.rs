@@ -128,14 +128,25 @@ impl StoreTx {
         Ok((rows.iter().map(row).collect::<Result<_>>()?, total))
     }
 
+    /// How many sync tasks a project has, and how many of them, without `id`, accept events or still work off those that they
+    /// accepted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn sync_usage(&mut self, project: &str, id: &str) -> Result<(u64, u64)> {
+        let sql = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN id <> $2 AND (running = 1 OR batch_task IS NOT NULL OR pending > 0) \
+                   THEN 1 ELSE 0 END), 0) FROM sync_tasks WHERE project = $1";
+        let rows = self.tx.query(sql, args![project, id]).await?;
+        rows.first().map_or(Ok((0, 0)), |r| Ok((r.count(0)?, r.count(1)?)))
+    }
+
     /// Sync tasks with something to do: a batch under way, events that wait, or a sweep that is due.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn busy_syncs(&mut self, now: i64) -> Result<Vec<SyncRow>> {
         let sql = select!(
-            "WHERE batch_task IS NOT NULL OR (running = 1 AND sweep_at > 0 AND sweep_at <= $1) OR EXISTS \
-             (SELECT 1 FROM sync_events e WHERE e.sync_id = sync_tasks.id) LIMIT 1000"
+            "WHERE batch_task IS NOT NULL OR (running = 1 AND sweep_at > 0 AND sweep_at <= $1) OR pending > 0 LIMIT 1000"
         );
         self.tx.query(sql, args![now]).await?.iter().map(row).collect()
     }
@@ -219,11 +230,18 @@ impl StoreTx {
         self.tx
             .execute("UPDATE sync_tasks SET next_event = next_event + $2 WHERE id = $1", args![id, n])
             .await?;
+        let mut added = 0;
         for (number, key) in (first..).zip(keys) {
-            let sql = "INSERT INTO sync_events (sync_id, key, number) VALUES ($1, $2, $3) \
-                       ON CONFLICT (sync_id, key) DO UPDATE SET number = excluded.number";
-            self.tx.execute(sql, args![id, key.as_str(), number]).await?;
+            let sql = "INSERT INTO sync_events (sync_id, key, number) VALUES ($1, $2, $3) ON CONFLICT (sync_id, key) DO NOTHING";
+            let is_new = self.tx.execute(sql, args![id, key.as_str(), number]).await?;
+            if is_new == 0 {
+                let sql = "UPDATE sync_events SET number = $3 WHERE sync_id = $1 AND key = $2";
+                self.tx.execute(sql, args![id, key.as_str(), number]).await?;
+            }
+            added += is_new;
         }
+        let sql = "UPDATE sync_tasks SET pending = pending + $2 WHERE id = $1";
+        self.tx.execute(sql, args![id, added]).await?;
         self.count_sync(id, "REQUEST", now, n).await?;
         self.wakes = true;
         Ok(())
@@ -234,7 +252,7 @@ impl StoreTx {
     /// # Errors
     /// When the database fails.
     pub async fn pending_events(&mut self, id: &str) -> Result<u64> {
-        let rows = self.tx.query("SELECT COUNT(*) FROM sync_events WHERE sync_id = $1", args![id]).await?;
+        let rows = self.tx.query("SELECT pending FROM sync_tasks WHERE id = $1", args![id]).await?;
         rows.first().map_or(Ok(0), |r| r.count(0))
     }
 
@@ -268,7 +286,9 @@ impl StoreTx {
         if done {
             // A key that was named again meanwhile has a higher number, and stays.
             let sql = "DELETE FROM sync_events WHERE sync_id = $1 AND number <= $2";
-            self.tx.execute(sql, args![sync.id.as_str(), sync.batch_upto]).await?;
+            let settled = self.tx.execute(sql, args![sync.id.as_str(), sync.batch_upto]).await?;
+            let sql = "UPDATE sync_tasks SET pending = pending - $2 WHERE id = $1";
+            self.tx.execute(sql, args![sync.id.as_str(), settled]).await?;
         }
         let sql = "UPDATE sync_tasks SET batch_task = NULL, retry_at = $2 WHERE id = $1";
         self.tx.execute(sql, args![sync.id.as_str(), retry_at]).await?;
