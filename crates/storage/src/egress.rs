@@ -3,11 +3,11 @@
 //! Whatever connects is given an [`Egress`] and connects through it. It is asked about each address that a name resolves
 //! to, at each connection, so also behind a redirect, at a reconnect, and for addresses that a server announces.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use model::error::{Error, Kind, Reason, Result};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 /// The hosts that may be connected to. The default is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +52,9 @@ const BLOCKED_ALWAYS: [(IpAddr, u8); 7] = [
     v6(0xfd20, 0xce, 0, 0x254, 128),
 ];
 
-/// Networks that are not of the open internet.
-const BLOCKED_PUBLIC: [(IpAddr, u8); 19] = [
+/// Networks that are not of the open internet: those that IANA lists as not globally reachable (RFC 6890), and addresses
+/// that hold an IPv4 address.
+const BLOCKED_PUBLIC: [(IpAddr, u8); 28] = [
     v4(0, 0, 0, 0, 8),
     v4(10, 0, 0, 0, 8),
     v4(100, 64, 0, 0, 10),
@@ -61,15 +62,25 @@ const BLOCKED_PUBLIC: [(IpAddr, u8); 19] = [
     v4(169, 254, 0, 0, 16),
     v4(172, 16, 0, 0, 12),
     v4(192, 0, 0, 0, 24),
+    v4(192, 0, 2, 0, 24),
     v4(192, 88, 99, 0, 24),
     v4(192, 168, 0, 0, 16),
     v4(198, 18, 0, 0, 15),
+    v4(198, 51, 100, 0, 24),
+    v4(203, 0, 113, 0, 24),
     v4(224, 0, 0, 0, 3),
     // Unspecified, loopback and addresses that hold an IPv4 address.
     v6(0, 0, 0, 0, 96),
     v6(0x64, 0xff9b, 0, 0, 96),
     v6(0x64, 0xff9b, 0, 0, 32),
     v6(0x2002, 0, 0, 0, 16),
+    (IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0)), 96),
+    v6(0x100, 0, 0, 0, 64),
+    // Protocol assignments, Teredo among them.
+    v6(0x2001, 0, 0, 0, 23),
+    v6(0x2001, 0xdb8, 0, 0, 32),
+    v6(0x3fff, 0, 0, 0, 20),
+    v6(0x5f00, 0, 0, 0, 16),
     v6(0xfc00, 0, 0, 0, 7),
     v6(0xfe80, 0, 0, 0, 10),
     v6(0xfec0, 0, 0, 0, 10),
@@ -107,6 +118,17 @@ fn meant(ip: IpAddr) -> IpAddr {
 /// An address of the open internet.
 pub fn is_public(ip: IpAddr) -> bool {
     !within(&BLOCKED_PUBLIC, ip.to_canonical())
+}
+
+/// Whether an address is one of this machine: the kernel sends from the address itself then. Nothing is sent to find out.
+async fn is_own(addr: SocketAddr) -> bool {
+    let any: IpAddr =
+        if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let Ok(socket) = UdpSocket::bind((any, 0)).await else { return false };
+    // Port 0 cannot be connected to.
+    let port = addr.port().max(1);
+    socket.connect((addr.ip(), port)).await.is_ok()
+        && socket.local_addr().is_ok_and(|own| own.ip() == addr.ip())
 }
 
 fn network(text: &str) -> Option<(IpAddr, u8)> {
@@ -209,15 +231,24 @@ impl Egress {
                 .iter()
                 .any(|l| matches!(l, AllowedHost::Network(n, bits) if *n == ip && *bits == width));
         }
-        let by_address =
-            self.listed.iter().any(|l| matches!(l, AllowedHost::Network(n, bits) if contains(*n, *bits, ip)));
-        by_address
-            || self.names(host)
+        self.is_listed(host, ip)
             || match self.rule {
                 Rule::Anywhere | Rule::OperatorHosts => true,
                 Rule::Public => is_public(ip),
                 Rule::Listed => false,
             }
+    }
+
+    /// True for an address of this machine that only its being public would permit: ports that a firewall closes to others
+    /// are open to this process.
+    async fn is_closed_own(&self, host: &str, addr: SocketAddr) -> bool {
+        self.rule == Rule::Public && !self.is_listed(host, addr.ip().to_canonical()) && is_own(addr).await
+    }
+
+    fn is_listed(&self, host: &str, ip: IpAddr) -> bool {
+        let contains =
+            |l: &AllowedHost| matches!(l, AllowedHost::Network(n, bits) if contains(*n, *bits, ip));
+        self.names(host) || self.listed.iter().any(contains)
     }
 
     /// True when `host` may turn out to be permitted; once it is resolved, its addresses decide.
@@ -242,7 +273,7 @@ impl Egress {
         let mut last = None;
         let mut refused = None;
         for addr in tokio::net::lookup_host((host, port)).await.map_err(failed)? {
-            if !self.allows(named, addr.ip()) {
+            if !self.allows(named, addr.ip()) || self.is_closed_own(named, addr).await {
                 refused = Some(addr.ip());
                 continue;
             }
@@ -300,6 +331,16 @@ mod tests {
             ("::ffff:10.0.0.1", false),
             ("::ffff:8.8.8.8", true),
             ("2606:4700::1", true),
+            ("192.0.2.2", false),
+            ("198.51.100.7", false),
+            ("203.0.113.9", false),
+            ("2001:db8::1", false),
+            ("2001::a00:1", false),
+            ("2001:200::1", true),
+            ("100::1", false),
+            ("3fff:fff::1", false),
+            ("5f00::1", false),
+            ("::ffff:0:10.0.0.1", false),
         ] {
             assert_eq!(is_public(ip(text)), public, "{text}");
         }
@@ -344,6 +385,17 @@ mod tests {
             Egress::public(&[]).allows("x", ip("8.8.8.8"))
                 && !Egress::public(&[]).allows("x", ip("10.0.0.1"))
         );
+    }
+
+    #[tokio::test]
+    async fn m6_own_addresses_are_recognised_without_a_list_of_interfaces() {
+        let at = |text: &str| SocketAddr::new(ip(text), 80);
+        assert!(is_own(at("127.0.0.1")).await);
+        assert!(!is_own(at("8.8.8.8")).await);
+        let (open, listed) = (Egress::public(&[]), Egress::public(&["127.0.0.0/8".to_owned()]));
+        assert!(open.is_closed_own("x", at("127.0.0.1")).await);
+        assert!(!listed.is_closed_own("x", at("127.0.0.1")).await, "an operator may list it");
+        assert!(!Egress::anywhere().is_closed_own("x", at("127.0.0.1")).await);
     }
 
     #[test]
