@@ -42,6 +42,8 @@ pub(crate) struct AuthLayer {
     responses: BodyBytes,
     /// Log lines about requests without valid credentials.
     log_limit: Arc<AuditLimit>,
+    /// Audit lines about requests of known callers that change nothing.
+    call_limit: Arc<AuditLimit>,
 }
 
 impl AuthLayer {
@@ -51,6 +53,7 @@ impl AuthLayer {
             bodies: BodyLimits::default(),
             responses: BodyBytes::default(),
             log_limit: Arc::default(),
+            call_limit: Arc::default(),
         }
     }
 }
@@ -118,11 +121,12 @@ async fn answer(
     gate: AuthLayer,
     asked: RequestSummary,
     parts: Parts,
-    admitted: Result<Admitted, ApiError>,
+    admitted: Result<Admitted, Refused>,
     next: Next,
 ) -> Response {
+    let is_admitted = admitted.is_ok();
     let (response, principal) = match admitted {
-        Err(error) => (refusal(error, asked.waits), None),
+        Err(Refused { error, caller }) => (refusal(error, asked.waits), caller),
         Ok(Admitted { body: held, principal, permit }) => {
             let name = principal.as_ref().map(|p| (p.name.clone(), p.role));
             let caller = principal.as_ref().map(|p| share_of(&asked.path, p).to_owned()).unwrap_or_default();
@@ -147,7 +151,7 @@ async fn answer(
         }
     };
     let response = finish(response, &asked.id, &asked.path, asked.chinese).await;
-    let line = log_and_audit_line(&gate, asked, &response, principal);
+    let line = log_and_audit_line(&gate, asked, &response, principal, is_admitted);
     if let Some(line) = line {
         gate.control.record_audit(&line).await;
     }
@@ -185,6 +189,27 @@ struct Admitted {
     permit: Option<RequestPermit>,
 }
 
+/// A request that is refused before its handler.
+struct Refused {
+    error: ApiError,
+    /// Who sent it, where that is known: a name and a role.
+    caller: Option<(String, Role)>,
+}
+
+impl Refused {
+    /// Refuses a caller that is known.
+    fn known(principal: &Principal) -> impl Fn(ApiError) -> Self {
+        let caller = (principal.name.clone(), principal.role);
+        move |error| Self { error, caller: Some(caller.clone()) }
+    }
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self { error, caller: None }
+    }
+}
+
 impl Admitted {
     fn open(body: LimitedBody) -> Self {
         Self { body, principal: None, permit: None }
@@ -200,7 +225,7 @@ fn share_of<'a>(path: &'a str, principal: &'a Principal) -> &'a str {
     }
 }
 
-async fn authenticate(gate: &AuthLayer, parts: &Parts, body: Body) -> Result<Admitted, ApiError> {
+async fn authenticate(gate: &AuthLayer, parts: &Parts, body: Body) -> Result<Admitted, Refused> {
     let (control, path, from) = (&gate.control, parts.uri.path(), peer(parts));
     let max = body_limits::max_of(&parts.method, path);
     if is_open(&parts.method, path) || scrapes_locally(parts) {
@@ -240,11 +265,12 @@ async fn authenticate(gate: &AuthLayer, parts: &Parts, body: Body) -> Result<Adm
                     );
                 });
             }
-            authorise(control, parts, &principal)?;
+            authorise(control, parts, &principal).map_err(Refused::known(&principal))?;
             principal
         }
     };
-    let permit = control.requests.begin(share_of(path, &principal), from).ok_or_else(busy)?;
+    let permit = control.requests.begin(share_of(path, &principal), from).ok_or_else(busy);
+    let permit = permit.map_err(Refused::known(&principal))?;
     Ok(Admitted { body: held, principal: Some(principal), permit: Some(permit) })
 }
 
@@ -255,22 +281,22 @@ fn busy() -> ApiError {
 }
 
 /// What can be said of the caller before the body is read.
-async fn check_headers(control: &Control, parts: &Parts, from: IpAddr) -> Result<HeaderCheck, ApiError> {
+async fn check_headers(control: &Control, parts: &Parts, from: IpAddr) -> Result<HeaderCheck, Refused> {
     let path = parts.uri.path();
     if path.to_ascii_lowercase().contains("%7bproject_id%7d") {
         let m = "project_id is missing in the client's credentials";
-        return Err(ApiError::gateway(StatusCode::BAD_REQUEST, "OMS.0064", m));
+        return Err(ApiError::gateway(StatusCode::BAD_REQUEST, "OMS.0064", m).into());
     }
     let signed = parts.headers.get_all("authorization").iter().any(|v| !v.as_bytes().trim_ascii().is_empty());
     if signed {
         let checked = check_head(&raw(parts, b""), &control.directory.accounts(), control.clock.now_ms());
         return checked
             .map(|()| HeaderCheck::Signed)
-            .map_err(|refused| refuse_signature(control, &refused, from));
+            .map_err(|refused| refuse_signature(control, &refused, from).into());
     }
     if parts.headers.get_all("x-auth-token").iter().count() > 1 {
         // Another server in front of this one may have looked at the other.
-        return Err(unauthorised("x-auth-token is present more than once"));
+        return Err(unauthorised("x-auth-token is present more than once").into());
     }
     let token = parts.headers.get("x-auth-token").and_then(|v| v.to_str().ok()).filter(|t| !t.is_empty());
     let token = token.ok_or_else(|| unauthorised("x-auth-token not found"))?;
@@ -285,7 +311,7 @@ async fn check_headers(control: &Control, parts: &Parts, from: IpAddr) -> Result
             unauthorised(&format!("token expires, expires_at: {}", crate::time_text::time_text(at)))
         }
     })?;
-    authorise(control, parts, &principal)?;
+    authorise(control, parts, &principal).map_err(Refused::known(&principal))?;
     Ok(HeaderCheck::Known(principal))
 }
 

@@ -44,6 +44,11 @@ impl RequestSummary {
         }
     }
 
+    /// Asks a store something on behalf of its caller.
+    fn looks_up(&self) -> bool {
+        self.path.contains("/objectstorage/buckets")
+    }
+
     /// False for methods that change nothing.
     pub(super) fn may_change(&self) -> bool {
         self.method != Method::GET && self.method != Method::HEAD
@@ -57,12 +62,15 @@ pub(super) fn log_and_audit_line(
     asked: RequestSummary,
     response: &Response,
     principal: Option<(String, Role)>,
+    is_admitted: bool,
 ) -> Option<AuditLine> {
     let status = response.status();
     let claimed = response.extensions().get::<ClaimedName>().map(|c| c.0.clone());
     let signs_in = claimed.is_some() && status.is_success();
-    let is_known = principal.is_some() || signs_in;
-    let changes = (asked.may_change() && principal.is_some()) || signs_in;
+    let is_known = (is_admitted && principal.is_some()) || signs_in;
+    // A look-up is a POST where it carries credentials, and what was refused changed nothing: anybody may repeat both.
+    let changes = (is_known && asked.may_change() && !asked.looks_up() && status.as_u16() < 400) || signs_in;
+    let calls = is_known && asked.may_change();
     let (who, role) = match principal {
         Some((name, role)) => (name, role_name(role)),
         None => (claimed.or(asked.signed).unwrap_or_else(|| "-".to_owned()), ""),
@@ -81,6 +89,7 @@ pub(super) fn log_and_audit_line(
     }
     let not_recorded = match (changes, status.as_u16()) {
         (true, _) => 0,
+        (false, _) if calls => gate.call_limit.admit(from, now)?,
         (false, 401 | 403 | 429) => gate.control.directory.audit_limit.admit(from, now)?,
         _ => return None,
     };
@@ -88,7 +97,10 @@ pub(super) fn log_and_audit_line(
     let named = path.split('/').nth(2).filter(|_| path.starts_with("/v1/") || path.starts_with("/v2/"));
     let known = named.filter(|p| gate.control.directory.accounts().project(p).is_some());
     if not_recorded > 0 {
-        target.push_str(&format!(" ({not_recorded} earlier refusals were not recorded)"));
+        target.push_str(&format!(
+            " ({not_recorded} earlier {} were not recorded)",
+            if calls { "calls" } else { "refusals" }
+        ));
     }
     Some(AuditLine {
         at: now,
