@@ -10,7 +10,7 @@ use store::{GroupRow, MemberTally, Notification, StoreTx, TaskRow};
 
 use crate::Control;
 use crate::bandwidth::RANGE_V2;
-use crate::secrets::TaskSecrets;
+use crate::secrets::{GivenSecrets, TaskSecrets};
 use crate::task_error::{TaskError, TaskResult};
 use crate::tasks::{TaskView, restart};
 
@@ -81,17 +81,17 @@ impl Control {
         Ok(GroupView { group, tallies, running, first_failed, records, notes, notification })
     }
 
-    /// What every member of a group does, and the identities of the members that have not succeeded.
+    /// The identities of the members of a group that have not succeeded.
     ///
     /// # Errors
     /// [`TaskError::NoSuchGroup`] when the project has none of that identity.
-    pub async fn group_members(&self, project: &str, id: &str) -> TaskResult<(GroupRow, Vec<TaskId>)> {
+    pub async fn group_members(&self, project: &str, id: &str) -> TaskResult<Vec<TaskId>> {
         let mut tx = self.engine.store().read().await?;
-        let group = tx.group_of(project, id).await?;
+        tx.group_of(project, id).await?;
         let states = tx.member_states(id).await?;
         // Members that have succeeded have nothing left to change.
         let open = states.into_iter().filter(|(_, state)| state.visible() != Visible::Succeeded);
-        Ok((group, open.map(|(member, _)| member).collect()))
+        Ok(open.map(|(member, _)| member).collect())
     }
 
     /// One group.
@@ -152,18 +152,23 @@ impl Control {
         Ok(())
     }
 
-    /// Resumes a paused group with new credentials.
+    /// Resumes a paused group with new credentials of the target, and of the source where they are given (oms.md §2.4).
     ///
     /// # Errors
-    /// [`TaskError::GroupIllegal`] when it is not paused.
-    pub async fn start_group(&self, project: &str, id: &str, secrets: &TaskSecrets) -> TaskResult<()> {
+    /// [`TaskError::GroupIllegal`] when it is not paused; [`TaskError::Missing`] without credentials of the target.
+    pub async fn start_group(&self, project: &str, id: &str, given: GivenSecrets) -> TaskResult<()> {
         let (mut tx, _) = self.change_group(project, id, GroupEvent::Start).await?;
-        self.run_members(&mut tx, id, secrets, false, |v| v == Visible::Paused).await?;
+        if given.target.is_none() {
+            return Err(TaskError::Missing("dst_ak".into()));
+        }
+        let held = tx.group_secrets(id).await?.map(|text| TaskSecrets::from_json(&text));
+        let secrets = given.over(held).ok_or_else(|| TaskError::Missing("src_ak".into()))?;
+        self.run_members(&mut tx, id, &secrets, false, |v| v == Visible::Paused).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Runs again what failed; without credentials the stored ones are used.
+    /// Runs again what failed; the stored credentials are used where none are given.
     ///
     /// # Errors
     /// [`TaskError::GroupIllegal`] when it did not fail; [`TaskError::Missing`] when no credentials are held any more.
@@ -171,17 +176,13 @@ impl Control {
         &self,
         project: &str,
         id: &str,
-        secrets: Option<TaskSecrets>,
+        given: GivenSecrets,
         failed_only: bool,
     ) -> TaskResult<()> {
         let (mut tx, _) = self.change_group(project, id, GroupEvent::Retry).await?;
-        let secrets = match secrets {
-            Some(secrets) => secrets,
-            None => {
-                let held = tx.group_secrets(id).await?;
-                TaskSecrets::from_json(&held.ok_or_else(|| TaskError::Missing("dst_ak".into()))?)
-            }
-        };
+        let held = tx.group_secrets(id).await?.map(|text| TaskSecrets::from_json(&text));
+        let missing = if given.target.is_none() { "dst_ak" } else { "src_ak" };
+        let secrets = given.over(held).ok_or_else(|| TaskError::Missing(missing.into()))?;
         tx.set_group_error(id, None).await?;
         tx.drop_notification(id).await?;
         self.run_members(&mut tx, id, &secrets, failed_only, |v| v == Visible::Failed).await?;

@@ -47,6 +47,32 @@ pub struct TaskSecrets {
     pub cdn: Secret,
 }
 
+/// Credentials of a request that may leave those of an end out.
+#[derive(Clone, Debug, Default)]
+pub struct GivenSecrets {
+    /// Of the source.
+    pub source: Option<StoreCredentials>,
+    /// Of the destination.
+    pub target: Option<StoreCredentials>,
+    /// The key of a source CDN.
+    pub cdn: Option<Secret>,
+}
+
+impl GivenSecrets {
+    /// These, and what is left out from those that are stored; none when it is not stored any more.
+    pub fn over(self, held: Option<TaskSecrets>) -> Option<TaskSecrets> {
+        let (source, target, cdn) = match held {
+            Some(held) => (Some(held.source), Some(held.target), held.cdn),
+            None => (None, None, Secret::default()),
+        };
+        Some(TaskSecrets {
+            source: self.source.or(source)?,
+            target: self.target.or(target)?,
+            cdn: self.cdn.unwrap_or(cdn),
+        })
+    }
+}
+
 impl TaskSecrets {
     /// As JSON, to be sealed.
     pub fn to_json(&self) -> String {

@@ -33,6 +33,18 @@ pub(crate) fn flat(f: &Fields<'_>, side: &str) -> Result<StoreCredentials, TaskE
     read(f, &format!("{side}_"), other, true)
 }
 
+/// As [`flat`], of a body that may leave them out.
+pub(crate) fn flat_given(f: &Fields<'_>, side: &str) -> Result<Option<StoreCredentials>, TaskError> {
+    let other = if side == "src" { "" } else { "dst_" };
+    let names = [
+        format!("{side}_ak"),
+        format!("{side}_sk"),
+        format!("{other}connection_string"),
+        format!("{other}json_auth_file"),
+    ];
+    names.iter().any(|name| f.has(name)).then(|| flat(f, side)).transpose()
+}
+
 /// Credentials of somebody who may have none, as for looking at an open bucket.
 pub(crate) fn optional(f: &Fields<'_>) -> Result<StoreCredentials, TaskError> {
     no_kms(f, "crypto_type")?;

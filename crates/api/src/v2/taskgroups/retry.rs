@@ -2,14 +2,13 @@
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use control::secrets::TaskSecrets;
+use control::secrets::GivenSecrets;
 use control::{Control, TaskError};
-use model::spec::TaskSpec;
 use wire::fields::Fields;
 
 use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, empty, object};
-use crate::v2::tasks::start::read;
+use crate::v2::taskgroups::start::read;
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -19,8 +18,7 @@ pub(crate) async fn handle(
     let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let retry = async {
-        let (group, _) = control.group_members(&project, &id).await?;
-        let (secrets, failed_only) = asked(&f, &group.spec)?;
+        let (secrets, failed_only) = asked(&f)?;
         control.retry_group(&project, &id, secrets, failed_only).await
     };
     retry.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
@@ -28,9 +26,6 @@ pub(crate) async fn handle(
 }
 
 /// Credentials when there are any, and whether only failed objects are meant.
-pub(crate) fn asked(f: &Fields<'_>, spec: &TaskSpec) -> Result<(Option<TaskSecrets>, bool), TaskError> {
-    const GIVEN: [&str; 6] = ["src_ak", "src_sk", "dst_ak", "dst_sk", "connection_string", "json_auth_file"];
-    let given = GIVEN.iter().any(|name| f.has(name));
-    let secrets = given.then(|| read(f, spec)).transpose()?;
-    Ok((secrets, f.opt_bool("migrate_failed_object").map_err(field_error)?.unwrap_or(false)))
+pub(crate) fn asked(f: &Fields<'_>) -> Result<(GivenSecrets, bool), TaskError> {
+    Ok((read(f)?, f.opt_bool("migrate_failed_object").map_err(field_error)?.unwrap_or(false)))
 }

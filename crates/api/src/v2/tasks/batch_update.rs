@@ -26,7 +26,7 @@ pub(crate) async fn handle(
         let (targets, windows, priority) = read(&fields)?;
         let ids = match targets {
             Targets::Tasks(ids) => ids,
-            Targets::Group(group) => control.group_members(&project, &group).await?.1,
+            Targets::Group(group) => control.group_members(&project, &group).await?,
         };
         control.set_many(&project, &ids, windows, priority).await
     };

@@ -38,20 +38,25 @@ pub(crate) fn cdn_key(f: &Fields<'_>) -> Result<Secret, TaskError> {
 }
 
 /// The key of a start; one official example misspells its name.
-pub(crate) fn cdn_key_again(f: &Fields<'_>, spec: &TaskSpec) -> Result<Secret, TaskError> {
+pub(crate) fn cdn_key_given(f: &Fields<'_>) -> Result<Option<Secret>, TaskError> {
     no_kms(f, "source_cdn_crypto_type")?;
     let text = |name: &str| f.opt_text(name, 255).map_err(field_error);
     let key = match text("source_cdn_authentication_key")? {
         Some(key) => Some(key),
         None => text("src_cdn_authentication_key")?,
     };
-    let key = key.unwrap_or_default();
+    Ok(key.filter(|key| !key.is_empty()).map(Secret::new))
+}
+
+/// As [`cdn_key_given`]; refused without a key where the CDN needs one.
+pub(crate) fn cdn_key_again(f: &Fields<'_>, spec: &TaskSpec) -> Result<Secret, TaskError> {
+    let key = cdn_key_given(f)?;
     let needed =
         spec.cdn.as_ref().and_then(|c| Auth::named(&c.authentication_type)).is_some_and(Auth::needs_key);
-    if needed && key.is_empty() {
+    if needed && key.is_none() {
         return Err(TaskError::CdnKey);
     }
-    Ok(Secret::new(key))
+    Ok(key.unwrap_or_default())
 }
 
 /// `source_cdn` of a reply, without its key.
