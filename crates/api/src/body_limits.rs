@@ -17,7 +17,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::ApiError;
 
-/// Largest body of a call that creates tasks: 500 keys of 1,024 characters, each written as `\uXXXX`, and the rest.
+/// Largest body of a call that creates tasks: 500 keys of 1,024 characters, each written as `\uXXXX`, and the rest;
+/// an import names up to 1,000 files.
 const KEYS_MAX: usize = 4 << 20;
 /// Largest body of another call that carries a list: 100 keys of 2,048 characters, 10,000 ids.
 const LIST_MAX: usize = 1 << 20;
@@ -105,7 +106,9 @@ pub(crate) fn max_of(method: &Method, path: &str) -> BodyMax {
     let carries = *method == Method::POST || *method == Method::PUT;
     let (bytes, values) = match path.rsplit('/').next().unwrap_or_default() {
         "tokens" => (SIGN_IN_MAX, SIGN_IN_VALUES),
-        "task" | "tasks" | "taskgroups" | "sync-tasks" if carries => (KEYS_MAX, LIST_VALUES),
+        "task" | "tasks" | "taskgroups" | "sync-tasks" | "migration-task" if carries => {
+            (KEYS_MAX, LIST_VALUES)
+        }
         "events" | "cdn-info" | "batch-update" | "batch-stop" | "batch-restart" | "retry" if carries => {
             (LIST_MAX, LIST_VALUES)
         }

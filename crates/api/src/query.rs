@@ -15,8 +15,11 @@ pub(crate) fn given<'q>(query: &'q Params, name: &str) -> Option<&'q str> {
 /// A number of the query within a range.
 pub(crate) fn number(query: &Params, name: &str, default: u64, range: (u64, u64)) -> Result<u64, TaskError> {
     let Some(text) = given(query, name) else { return Ok(default) };
+    // `parse` would take a sign.
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse()
         .ok()
+        .filter(|_| digits)
         .filter(|n| (range.0..=range.1).contains(n))
         .ok_or_else(|| TaskError::Range(format!("`{name}` must be a number from {} to {}", range.0, range.1)))
 }
@@ -33,5 +36,7 @@ mod tests {
         assert!(matches!(number(&query, "limit", 10, (1, 100)), Ok(10)));
         assert!(matches!(number(&query, "offset", 0, (0, 9)), Ok(7)));
         assert!(number(&query, "offset", 0, (0, 6)).is_err());
+        let signed = Params::from([("limit".to_owned(), "+10".to_owned())]);
+        assert!(number(&signed, "limit", 10, (1, 100)).is_err());
     }
 }

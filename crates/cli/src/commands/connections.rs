@@ -282,9 +282,12 @@ impl AcceptedConnection {
                     .extensions_mut()
                     .insert(control::identity::CallerKnown::new(move || slot.set_authenticated()));
             }
-            let answering = service.call(request);
+            let answering = has_one_host(&request).then(|| service.call(request));
             async move {
-                let answer = answering.await;
+                let answer = match answering {
+                    Some(answering) => answering.await,
+                    None => Ok(refused()),
+                };
                 drop(busy);
                 answer
             }
@@ -323,9 +326,42 @@ impl AcceptedConnection {
     }
 }
 
+/// A request of HTTP/1.1 has exactly one Host header (RFC 9112 §3.2).
+fn has_one_host<B>(request: &hyper::Request<B>) -> bool {
+    match request.headers().get_all(http::header::HOST).iter().count() {
+        0 => request.version() != http::Version::HTTP_11,
+        hosts => hosts == 1,
+    }
+}
+
+/// 400, whose body [`HttpErrorBody`] adds.
+fn refused() -> axum::response::Response {
+    let mut response = axum::response::Response::new(axum::body::Body::empty());
+    *response.status_mut() = http::StatusCode::BAD_REQUEST;
+    response
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn l10_request_has_one_host() {
+        let request = |version, hosts: &[&str]| {
+            let builder = hyper::Request::builder().version(version);
+            hosts.iter().fold(builder, |b, host| b.header("host", *host)).body(()).unwrap()
+        };
+        let (new, old) = (http::Version::HTTP_11, http::Version::HTTP_10);
+        for (version, hosts, ok) in [
+            (new, &["a"][..], true),
+            (new, &[], false),
+            (new, &["a", "a"], false),
+            (old, &[], true),
+            (old, &["a", "b"], false),
+        ] {
+            assert_eq!(has_one_host(&request(version, hosts)), ok, "{version:?} {hosts:?}");
+        }
+    }
 
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));

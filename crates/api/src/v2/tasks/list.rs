@@ -46,6 +46,9 @@ pub(crate) async fn handle(
         return Err(refused(TaskError::TooLong("task_name".into(), 255)));
     }
     filter.member_of = query.get("group_id").cloned().unwrap_or_default();
+    if filter.member_of.chars().count() > 100 {
+        return Err(refused(TaskError::TooLong("group_id".into(), 100)));
+    }
     let (tasks, count) = control.list(&filter, offset, limit).await.map_err(refused)?;
     let now = control.clock.now_ms();
     json(&TaskList { tasks: tasks.iter().map(|t| reply(t, now)).collect(), count })
