@@ -7,6 +7,7 @@ use time::{OffsetDateTime, UtcOffset};
 use crate::text::{Lang, Text};
 
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+/// A second, milliseconds.
 const SECOND_MS: i64 = 1000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;

@@ -29,9 +29,11 @@ use crate::pieces::Pieces;
 use crate::session::SessionId;
 use crate::text::Text;
 
-/// Streams at once, those of one project, and those of one session.
+/// Streams at once.
 const MAX_STREAMS: u64 = 512;
+/// Streams of one project at once.
 const MAX_STREAMS_PER_PROJECT: u64 = 256;
+/// Streams of one session at once.
 const MAX_STREAMS_PER_SESSION: u64 = 6;
 /// A topic is drawn so often.
 const DRAW_INTERVAL: Duration = Duration::from_secs(1);

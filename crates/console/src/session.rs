@@ -22,8 +22,9 @@ const IDLE_MS: i64 = 30 * 60 * 1000;
 const SESSIONS_MAX: usize = 4096;
 /// Sessions of one user.
 const SESSIONS_PER_USER: usize = 32;
-/// Credentials that a session keeps for forms that are not sent yet, and those of all sessions, at most 128 KiB each.
+/// Sets of credentials that a session keeps for forms that are not sent yet, at most 128 KiB each.
 const DRAFTS_MAX: usize = 4;
+/// Sets of credentials that all sessions keep.
 const DRAFTS_IN_ALL: usize = 256;
 
 /// The hash of a session's number.

@@ -28,12 +28,15 @@ use crate::html::plain;
 use crate::outcome::{Message, PageError, Reply};
 use crate::text::Text;
 
-/// Lengths of fields, characters.
+/// Longest bucket, region, key or pattern, characters.
 const NAME_MAX: usize = 1024;
+/// Longest description, characters.
 const DESCRIPTION_MAX: usize = 255;
+/// Longest secret key, key file or connection string, characters.
 const SECRET_MAX: usize = 65_535;
-/// Entries of a selection, and patterns of one list.
+/// Entries of a selection.
 const ENTRIES_MAX: usize = 500;
+/// Patterns of one list.
 const GLOBS_MAX: usize = 100;
 
 /// Vendors that a source without a configured store may be of.

@@ -20,10 +20,13 @@ use crate::html::{plain, with_code};
 use crate::live::Fragments;
 use crate::outcome::{PageError, Reply};
 
-/// Rows of each part.
+/// Tasks of one state that the page shows.
 const RUNNING_ROWS: u64 = 20;
+/// Rows of what needs attention.
 const ATTENTION_ROWS: usize = 10;
+/// Redis migrations that the page shows.
 const REDIS_ROWS: u64 = 8;
+/// Changes that the page shows.
 const CHANGES: u64 = 8;
 
 /// Something that a person should look at.

@@ -20,8 +20,9 @@ use crate::gate::Viewer;
 use crate::outcome::Reply;
 use crate::pieces::Pieces;
 
-/// A report is sent in pieces of so many bytes, of which so many wait for a slow reader.
+/// A report is sent in pieces of so many bytes.
 const PIECE_BYTES: usize = 64 << 10;
+/// Pieces that wait for a slow reader.
 const QUEUE_PIECES: usize = 2;
 /// A browser that takes no piece for so long is not waited for.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
