@@ -18,6 +18,7 @@ fn gate_without(missing: &[&str]) -> String {
         "pgrep",
         "python3",
         "npm",
+        "chromium",
         "redis-server",
         "nutcracker",
         "curl",
