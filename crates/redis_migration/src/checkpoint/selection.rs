@@ -106,7 +106,8 @@ impl Selection<'_> {
         for db in dbs {
             query.select(*db).await?;
             let is_other = |key: &[u8]| {
-                !key.starts_with(RESERVED_PREFIX) && !(self.dbs.contains(db) && self.route.includes(key))
+                let is_selected = self.dbs.contains(db) && self.route.includes(key);
+                !is_selected && !key.starts_with(RESERVED_PREFIX)
             };
             for addr in query.masters() {
                 let mut cursor = Some(b"0".to_vec());

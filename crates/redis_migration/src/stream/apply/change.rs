@@ -337,7 +337,7 @@ impl Applier {
             ExistingVerdict::Delete(keys) => self.delete_existing(&keys, db, out)?,
             ExistingVerdict::Fail(key) => {
                 let m = format!("key `{}` already exists at the target", String::from_utf8_lossy(key));
-                return Err(Error::new(Kind::Conflict, "apply", m).at(Side::Target));
+                return Err(Error::new(Kind::Conflict, "restore", m).at(Side::Target));
             }
         }
         match Route::divide(args, |key| !self.existing.is_protected(db, key)) {
