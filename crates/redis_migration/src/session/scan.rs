@@ -145,6 +145,8 @@ struct Ends<'a> {
 struct HeldLock<'a> {
     names: Option<&'a KeyNames>,
     verified_at: Instant,
+    /// Masters of the source that are listened to.
+    masters: Vec<Addr>,
     source_verified_at: Instant,
 }
 
@@ -223,17 +225,16 @@ impl ScanMigration {
             return Ok(());
         }
         watch.source_verified_at = Instant::now();
-        let masters = source.query.masters();
         // While a master fails over, nothing can be said; its listener ends.
         if source.server.cluster
             && let Ok(topology) = Topology::query(&self.source).await
-            && topology.masters().iter().any(|master| !masters.contains(master))
+            && topology.masters().iter().any(|master| !watch.masters.contains(master))
         {
             let m = "another master has joined the source cluster, and its changes were not followed; hint: run the same \
                  command again to start from the beginning";
             return Err(Error::new(Kind::Changed, "scan", m).at(Side::Source));
         }
-        for addr in masters {
+        for addr in watch.masters.clone() {
             let url = self.source.at_addr(&addr).display_url();
             require_notifications(source.query.client_at(&addr).await?, &url).await?;
         }
@@ -247,8 +248,13 @@ impl ScanMigration {
         query: &mut QueryClient,
     ) -> Result<Summary> {
         let route = &self.options.route;
-        let mut lock =
-            HeldLock { names: lock, verified_at: Instant::now(), source_verified_at: Instant::now() };
+        let now = Instant::now();
+        let mut lock = HeldLock {
+            names: lock,
+            verified_at: now,
+            masters: source.query.masters(),
+            source_verified_at: now,
+        };
         let follows = self.options.until != Until::Full;
         let changed = Arc::new(ChangedKeys::default());
         let masters = source.query.masters();
