@@ -219,16 +219,13 @@ impl Import {
             return Err(unsafe_commands_failure(&found.unsafe_commands));
         }
         let mut existing = ExistingKeys::default();
-        if found.commands > 0 && !server.missing.transactions && server.keys > 0 {
-            let (route, conflict) = (&self.options.route, self.options.conflict);
-            let dbs = server.dbs.iter().copied().filter(|db| route.may_write(*db)).collect();
-            existing =
-                ExistingKeys::read(&Selection { dbs, route, ranges: None }, &mut query, conflict).await?;
-            if conflict == Conflict::Fail && !existing.is_empty() {
-                let mut applier = applying();
-                applier.existing = existing.clone();
-                self.check_files(&files, applier, topology.is_some()).await?;
-            }
+        if found.commands > 0 {
+            existing = self.read_existing(&server, &mut query).await?;
+        }
+        if self.options.conflict == Conflict::Fail && !existing.is_empty() {
+            let mut applier = applying();
+            applier.existing = existing.clone();
+            self.check_files(&files, applier, topology.is_some()).await?;
         }
         self.options.route.check(&found.dbs.iter().copied().collect::<Vec<_>>())?;
         if server.has_databases() {
@@ -259,6 +256,16 @@ impl Import {
             done?;
         }
         Ok(summary)
+    }
+
+    /// The keys that the target holds and commands may change.
+    async fn read_existing(&self, server: &ServerInfo, query: &mut QueryClient) -> Result<ExistingKeys> {
+        if server.missing.transactions || server.keys == 0 {
+            return Ok(ExistingKeys::default());
+        }
+        let (route, conflict) = (&self.options.route, self.options.conflict);
+        let dbs = server.dbs.iter().copied().filter(|db| route.may_write(*db)).collect();
+        ExistingKeys::read(&Selection { dbs, route, ranges: None }, query, conflict).await
     }
 
     /// Ends the migrations that write keys which the files may hold: what they would apply next may be in the files already.

@@ -248,8 +248,8 @@ impl Migration {
             return Err(Error::new(Kind::Connect, "snapshot", "the snapshot is truncated").at(Side::Source));
         }
         loader.finish_batch().await?;
-        let (loaded, notes) = (std::mem::take(&mut loader.loaded), std::mem::take(&mut loader.notes));
-        summary.notes.extend(notes);
+        let loaded = std::mem::take(&mut loader.loaded);
+        summary.notes.append(&mut loader.notes);
         applier.existing = existing;
         connections.writer.flush().await?;
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -72,13 +72,8 @@ impl Migration {
             .await?;
         let token_to_verify = (!fenced).then(|| token.to_owned());
         self.report_missing_features(token_to_verify.is_some(), &server, summary);
-        self.note(server.eviction_note(), summary);
         if first {
-            // A proxy may close the connection after a command that it does not know.
-            if !server.missing.transactions {
-                self.note(clock_note(&mut source, &mut target).await?, summary);
-            }
-            self.note(self.dump_note(&mut source).await, summary);
+            self.report_ends(&mut source, &mut target, &server, summary).await?;
         }
         if let Some(id) = target_locks::running_migration_from(&mut source, &replids(&server)).await {
             return Err(replication_loop(&id));
@@ -164,6 +159,23 @@ impl Migration {
                 .because(Reason::ClusterSource));
         }
         Ok((source, node, from))
+    }
+
+    /// Notes what may make the copy incomplete at one of the ends.
+    async fn report_ends(
+        &self,
+        source: &mut Client,
+        target: &mut QueryClient,
+        server: &ServerInfo,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        self.note(server.eviction_note(), summary);
+        // A proxy may close the connection after a command that it does not know.
+        if !server.missing.transactions {
+            self.note(clock_note(source, target).await?, summary);
+        }
+        self.note(self.dump_note(source).await, summary);
+        Ok(())
     }
 
     /// Something to know about a source whose keys cannot be read again.

@@ -54,6 +54,12 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A source that sends nothing for this long is disconnected.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The note about a second run, or any other keys at the target.
+const LEFTOVERS_NOTE: &str = "the target is not empty: keys that the source deleted before this run may remain there; hint: run \
+     `whimbrel redis verify`";
+/// The note about a second scan.
+const RESCAN_NOTE: &str = "the change buffer overflowed; a complete rescan was made";
+
 /// A migration in scan mode.
 pub struct ScanMigration {
     /// Where from.
@@ -148,6 +154,13 @@ struct HeldLock<'a> {
     /// Masters of the source that are listened to.
     masters: Vec<Addr>,
     source_verified_at: Instant,
+}
+
+impl<'a> HeldLock<'a> {
+    fn new(names: Option<&'a KeyNames>, masters: &[Addr]) -> Self {
+        let now = Instant::now();
+        Self { names, verified_at: now, masters: masters.to_vec(), source_verified_at: now }
+    }
 }
 
 /// Listeners end with the migration.
@@ -248,16 +261,10 @@ impl ScanMigration {
         query: &mut QueryClient,
     ) -> Result<Summary> {
         let route = &self.options.route;
-        let now = Instant::now();
-        let mut lock = HeldLock {
-            names: lock,
-            verified_at: now,
-            masters: source.query.masters(),
-            source_verified_at: now,
-        };
+        let masters = source.query.masters();
+        let mut lock = HeldLock::new(lock, &masters);
         let follows = self.options.until != Until::Full;
         let changed = Arc::new(ChangedKeys::default());
-        let masters = source.query.masters();
         // Before the first key is read, so that no change is missed in between.
         let listeners = match follows {
             true => self.listen_to_all(&masters, &changed).await?,
@@ -267,9 +274,7 @@ impl ScanMigration {
         let mut summary = Summary::default();
         summary.full.unsupported.extend(source.query.uncovered_slots());
         if follows && server.keys > 0 {
-            let note = "the target is not empty: keys that the source deleted before this run may remain there; hint: run \
-                 `whimbrel redis verify`";
-            summary.notes.push(note.into());
+            summary.notes.push(LEFTOVERS_NOTE.into());
         }
         self.progress.keys_expected.store(source.server.keys, Ordering::Relaxed);
         let mut conflict = self.options.conflict;
@@ -280,16 +285,13 @@ impl ScanMigration {
             loader.policy = self.options.functions;
             let complete = self.copy_all(source, &masters, &mut loader, &changed, &mut lock).await?;
             loader.finish_batch().await?;
-            let (loaded, notes) = (std::mem::take(&mut loader.loaded), std::mem::take(&mut loader.notes));
-            summary.notes.extend(notes);
+            let loaded = std::mem::take(&mut loader.loaded);
+            summary.notes.append(&mut loader.notes);
             writer.flush().await?;
             summary.full_seconds += began.elapsed().as_secs_f64();
             record_scan(loaded, &mut summary);
-            if !complete {
-                break;
-            }
-            if !follows {
-                summary.done = true;
+            if !complete || !follows {
+                summary.done = complete;
                 break;
             }
             // What comes now is newer than what we wrote ourselves.
@@ -301,9 +303,8 @@ impl ScanMigration {
                 writer.flush().await?;
                 break;
             }
-            let note = "the change buffer overflowed; a complete rescan was made";
-            if !summary.notes.iter().any(|n| n == note) {
-                summary.notes.push(note.into());
+            if !summary.notes.iter().any(|n| n == RESCAN_NOTE) {
+                summary.notes.push(RESCAN_NOTE.into());
             }
             // Whatever waits is seen on the way.
             changed.drain();
@@ -476,10 +477,7 @@ impl ScanMigration {
             }
             for (db, keys) in by_db {
                 let Some(to) = route.db(db) else { continue };
-                if !source.server.dbs.contains(&db) {
-                    source.server.dbs.push(db);
-                    route.check(&source.server.dbs)?;
-                }
+                source.record_db(db, route)?;
                 if !source.select(db).await? {
                     continue;
                 }

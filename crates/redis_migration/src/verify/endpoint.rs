@@ -9,6 +9,7 @@ use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
 use crate::connection::server::ServerInfo;
 use crate::connection::topology::Addr;
+use crate::route::Route;
 use crate::target::functions;
 
 /// One key as one side has it.
@@ -40,6 +41,15 @@ impl Endpoint {
             Err(f) if f.kind == Kind::Unsupported => Ok(false),
             selected => selected.map(|()| true),
         }
+    }
+
+    /// A database holds keys from now on: none of the others may become the same at the target.
+    pub(crate) fn record_db(&mut self, db: u32, route: &Route) -> Result<()> {
+        if !self.server.dbs.contains(&db) {
+            self.server.dbs.push(db);
+            route.check(&self.server.dbs)?;
+        }
+        Ok(())
     }
 
     /// One step of a scan of one server: the keys, and the next cursor; none at the end.

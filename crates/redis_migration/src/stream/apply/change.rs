@@ -248,14 +248,7 @@ impl Applier {
         now_ms: i64,
     ) -> Result<()> {
         let plain = name == b"SET" && command.len() == 3;
-        let needs_arguments =
-            self.expiry_guard.is_active() || self.route.has_filter() || (self.translator.is_some() && !plain);
-        let needs_arguments = needs_arguments
-            || self.holds_expiries
-            || !self.existing.is_empty()
-            || matches!(name, b"SWAPDB" | b"EVALSHA" | b"MSETEX")
-            || (name == b"SET" && !plain);
-        if !needs_arguments && name != b"FLUSHDB" {
+        if !self.needs_arguments(name, plain) {
             return match (command.arg(1), command.arg(2)) {
                 (Some(key), Some(value)) if plain => self.write_set(db, key, value, out),
                 _ => self.write(db, name, CommandForm::Received(*command), out),
@@ -267,12 +260,7 @@ impl Applier {
             args = as_slices(held);
         }
         if let (b"MSETEX", Some(sets)) = (name, as_sets(&args)) {
-            for set in &sets {
-                if self.route.includes(set[1]) && !self.is_existing_kept(b"SET", set, db, out, now_ms)? {
-                    self.write_translated(b"SET", set, None, db, out, now_ms)?;
-                }
-            }
-            return Ok(());
+            return self.write_sets(&sets, db, out, now_ms);
         }
         let (text, mut received, mut name) =
             (self.script_text(name, &args)?, held.is_none().then_some(*command), name);
@@ -314,6 +302,27 @@ impl Applier {
 }
 
 impl Applier {
+    /// A change is looked at before it is passed on; `plain`: it is a `SET` without options.
+    fn needs_arguments(&self, name: &[u8], plain: bool) -> bool {
+        self.expiry_guard.is_active()
+            || self.route.has_filter()
+            || self.holds_expiries
+            || !self.existing.is_empty()
+            || (self.translator.is_some() && !plain)
+            || matches!(name, b"SWAPDB" | b"EVALSHA" | b"MSETEX" | b"FLUSHDB")
+            || (name == b"SET" && !plain)
+    }
+
+    /// The `SET`s that one command stands for.
+    fn write_sets(&mut self, sets: &[Vec<&[u8]>], db: u32, out: &mut dyn Encoder, now_ms: i64) -> Result<()> {
+        for set in sets {
+            if self.route.includes(set[1]) && !self.is_existing_kept(b"SET", set, db, out, now_ms)? {
+                self.write_translated(b"SET", set, None, db, out, now_ms)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Does what a change needs whose keys existed at the target; true when it is not applied as a whole.
     fn is_existing_kept(
         &mut self,
