@@ -222,6 +222,7 @@ impl Import {
         if found.commands > 0 {
             existing = self.read_existing(&server, &mut query).await?;
         }
+        summary.notes.extend(existing.note().filter(|_| existing.is_empty()));
         if self.options.conflict == Conflict::Fail && !existing.is_empty() {
             let mut applier = applying();
             applier.existing = existing.clone();

@@ -297,11 +297,11 @@ impl Migration {
         existing: &mut ExistingKeys,
         summary: &mut Summary,
     ) -> Result<()> {
-        if existing.is_empty() || self.options.conflict == Conflict::Skip {
-            return Ok(());
-        }
         if self.options.conflict == Conflict::Replace {
             self.note(existing.note(), summary);
+        }
+        if existing.is_empty() || self.options.conflict == Conflict::Skip {
+            return Ok(());
         }
         match connections.writer.is_cluster() {
             true => Ok(()),

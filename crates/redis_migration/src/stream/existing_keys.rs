@@ -43,6 +43,8 @@ pub(crate) struct ExistingKeys {
     set: Option<Vec<u8>>,
     /// They were read before an earlier snapshot: every other key is from this migration, and may be replaced.
     is_recalled: bool,
+    /// There were too many to be remembered.
+    is_unknown: bool,
 }
 
 fn hash(db: u32, key: &[u8]) -> u64 {
@@ -72,7 +74,7 @@ impl ExistingKeys {
         }
         match conflict {
             // Most of them are replaced by the snapshot.
-            Conflict::Replace => Ok(Self::default()),
+            Conflict::Replace => Ok(Self { is_unknown: true, ..Self::default() }),
             Conflict::Skip | Conflict::Fail => {
                 let m = format!(
                     "the target holds more than {EXISTING_MAX} selected keys, too many to keep them from changes; hint: \
@@ -96,7 +98,7 @@ impl ExistingKeys {
         let members: Vec<&[u8]> =
             members.array().unwrap_or_default().iter().filter_map(Reply::text).collect();
         let hashes = members.iter().filter_map(|m| Some(u64::from_le_bytes((*m).try_into().ok()?))).collect();
-        let known = Self { hashes, conflict, set: Some(set.to_vec()), is_recalled: true };
+        let known = Self { hashes, conflict, set: Some(set.to_vec()), is_recalled: true, is_unknown: false };
         Ok((!members.is_empty()).then_some(known))
     }
 
@@ -123,6 +125,13 @@ impl ExistingKeys {
 
     /// Something to know about keys that are replaced when the source changes them.
     pub(crate) fn note(&self) -> Option<String> {
+        if self.is_unknown {
+            return Some(format!(
+                "the target holds more than {EXISTING_MAX} selected keys, too many to be remembered: those that the source \
+                 does not have remain, and its later changes are applied to what they hold; hint: run `whimbrel redis \
+                 verify`, or empty the target first"
+            ));
+        }
         let n = self.hashes.len();
         let note = format!(
             "{n} selected keys of the target were not in the full sync and remain there; each is replaced when the source \
