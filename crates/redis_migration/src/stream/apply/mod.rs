@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::error::{Error, Kind, Reason, Result, Side};
-use redis_proto::resp::Command;
+use redis_proto::resp::{Command, Commands};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::keys::KeyNames;
 use crate::connection::RESERVED_PREFIX;
 use crate::migration::MasterRank;
 use crate::operation::{CommandForm, Encoder, Operation, ServerCommand};
-use crate::route::Route;
+use crate::route::{Route, Routed};
 use crate::source::psync::Position;
 use crate::stream::command_filter::{db_arguments, is_administrative, is_data};
 use crate::stream::existing_keys::ExistingKeys;
@@ -297,7 +297,8 @@ impl Applier {
             }
             // Keys of other migrations are not data.
             _ if command.arg(1).is_some_and(|key| key.starts_with(RESERVED_PREFIX)) => {
-                self.check_loop(command)?
+                self.check_loop(command)?;
+                self.apply_other_keys(name, command, out, now_ms)?
             }
             _ => self.apply_to_selected_db(name, command, out, now_ms)?,
         }
@@ -335,6 +336,27 @@ impl Applier {
             self.require_named_dbs(name, command, out)?;
         }
         self.apply_data(name, command, db, out, now_ms)
+    }
+
+    /// The part of a command that is not about keys of migrations, where it can be divided.
+    fn apply_other_keys(
+        &mut self,
+        name: &[u8],
+        command: &Command<'_>,
+        out: &mut dyn Encoder,
+        now_ms: i64,
+    ) -> Result<()> {
+        let words: Vec<&[u8]> = command.args().collect();
+        let Routed::Partial(places) = Route::divide(&words, |key| !key.starts_with(RESERVED_PREFIX)) else {
+            return Ok(());
+        };
+        let (mut raw, mut part) = (Vec::new(), Commands::starting_at(0));
+        redis_proto::resp::command(&mut raw, &places.iter().map(|i| words[*i]).collect::<Vec<_>>());
+        part.push(&raw);
+        match part.next_command() {
+            Ok(Some(command)) => self.apply_to_selected_db(name, &command, out, now_ms),
+            _ => Ok(()),
+        }
     }
 
     /// True for a command that the user excluded, which is counted.

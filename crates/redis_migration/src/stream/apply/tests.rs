@@ -1,5 +1,3 @@
-use redis_proto::resp::Commands;
-
 use super::*;
 use crate::target::transaction::{EncodedTransactions, Grouping, SET_VALUE_MAX, TransactionEncoder};
 
@@ -235,4 +233,12 @@ fn databases_that_become_one_are_rejected_when_they_are_selected() {
     feed(&mut applier, &["SELECT 0", "SET a 1"], &mut out).unwrap();
     let refused = feed(&mut applier, &["SELECT 5"], &mut out).unwrap_err();
     assert!(refused.message.contains("databases 0 and 5 would both become 0"), "{refused}");
+}
+
+#[test]
+fn other_keys_of_a_command_about_reserved_keys_are_applied() {
+    let (mut applier, mut out) = (applying(Route::default()), server(Some(names())));
+    let given = ["DEL whimbrel:redis:foo u v", "MSET whimbrel:redis:foo 1 w 5", "SET whimbrel:redis:foo 1"];
+    feed(&mut applier, &given, &mut out).unwrap();
+    assert_eq!(lines(&out), ["MULTI", "SELECT 0", "DEL u v", "MSET w 5"]);
 }
