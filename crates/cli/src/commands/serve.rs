@@ -339,7 +339,8 @@ impl Reload {
 
 /// A file that is being written may be empty for a moment; with it all tokens would be deleted.
 fn check_accounts(path: &Path, config: &Config) -> Result<()> {
-    if !config.projects.is_empty() && !(config.access_keys.is_empty() && config.users.is_empty()) {
+    let has_accounts = !config.access_keys.is_empty() || !config.users.is_empty();
+    if has_accounts && !config.projects.is_empty() {
         return Ok(());
     }
     let m = format!(
