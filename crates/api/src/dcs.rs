@@ -34,6 +34,8 @@ pub(crate) fn migration_error(denial: MigrationError) -> ApiError {
         MigrationError::Description => {
             (bad, "DCS.4011", "`description` is longer than 1024 characters".into())
         }
+        MigrationError::Remark => (bad, "DCS.4098", "`remark` is longer than 128 characters".into()),
+        MigrationError::Period => (bad, "DCS.4025", "`end_time` is before `begin_time`".into()),
         MigrationError::Network(member) => {
             let code = match member {
                 "vpc_id" => "DCS.4013",
@@ -84,7 +86,10 @@ pub(crate) fn migration_error(denial: MigrationError) -> ApiError {
         MigrationError::Internal(failure) => {
             tracing::error!(kind = ?failure.kind, "request failed: {failure}");
             let m = "Internal error; the service log has details under this request id.".to_owned();
-            (StatusCode::INTERNAL_SERVER_ERROR, "DCS.5000", m)
+            match crate::error::is_full(&failure) {
+                true => (StatusCode::SERVICE_UNAVAILABLE, "DCS.5000", m),
+                false => (StatusCode::INTERNAL_SERVER_ERROR, "DCS.5000", m),
+            }
         }
     };
     error(status, code, message)
@@ -96,6 +101,7 @@ pub(crate) fn field_error(fault: FieldError) -> MigrationError {
         FieldError::Missing(member) => MigrationError::Field(member, "it is required".into()),
         FieldError::WrongType(member, want) => MigrationError::Field(member, format!("it must be {want}")),
         FieldError::TooLong(member, _) if member == "description" => MigrationError::Description,
+        FieldError::TooLong(member, _) if member == "remark" => MigrationError::Remark,
         FieldError::TooLong(member, max) => MigrationError::Field(member, format!("it is longer than {max}")),
         FieldError::NotAWord(member, why) => MigrationError::Field(member, why),
     }
@@ -221,6 +227,10 @@ mod tests {
         let code = |denial| migration_error(denial).code;
         assert_eq!(code(MigrationError::NoBackup("x".into())), "DCS.4031");
         assert_eq!(code(MigrationError::BackupRuns("x".into())), "DCS.4096");
+        assert_eq!(code(field_error(FieldError::TooLong("remark".into(), 128))), "DCS.4098");
+        assert_eq!(code(MigrationError::Period), "DCS.4025");
+        let full = model::error::Error::new(model::error::Kind::NoSpace, "store", "the disk is full");
+        assert_eq!(migration_error(MigrationError::Internal(full)).status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(
             code(MigrationError::Backup("x".into())),
             "DCS.4087",

@@ -114,7 +114,7 @@ fn sentence(failure: &Error) -> String {
 }
 
 /// The disk of the service is full or read-only.
-fn is_full(failure: &Error) -> bool {
+pub(crate) fn is_full(failure: &Error) -> bool {
     matches!(failure.kind, Kind::NoSpace | Kind::ReadOnly)
 }
 

@@ -6,6 +6,16 @@ pub(crate) mod tokens;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use model::error::Error;
+
+/// The answer when the store fails: 503 while the disk is full or read-only, as of the other APIs.
+pub(crate) fn not_stored(failure: &Error, message: &str) -> Response {
+    let status = match crate::error::is_full(failure) {
+        true => StatusCode::SERVICE_UNAVAILABLE,
+        false => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    keystone(status, message)
+}
 
 /// An error in Keystone's shape.
 pub(crate) fn keystone(status: StatusCode, message: &str) -> Response {

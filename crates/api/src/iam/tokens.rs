@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use store::TokenRow;
 use wire::iam::{InDomain, Named, Token};
 
-use super::keystone;
+use super::{keystone, not_stored};
 use crate::auth::{CallerGone, ClaimedName, short};
 use crate::query::{Params, number};
 use crate::reply::with_status;
@@ -179,7 +179,7 @@ async fn issue(control: &Control, from: SocketAddr, gone: CallerGone, body: Valu
         }
         Err(failure) => {
             tracing::error!("cannot issue a token: {failure}");
-            keystone(StatusCode::INTERNAL_SERVER_ERROR, "The token could not be issued.")
+            not_stored(&failure, "The token could not be issued.")
         }
     }
 }
@@ -195,7 +195,7 @@ async fn by_token(control: &Control, auth: &Value) -> Result<(Subject, Option<To
         Ok(Err(_)) => Err(keystone(StatusCode::UNAUTHORIZED, UNKNOWN_CALLER)),
         Err(failure) => {
             tracing::error!("cannot check a token: {failure}");
-            Err(keystone(StatusCode::INTERNAL_SERVER_ERROR, "The token could not be issued."))
+            Err(not_stored(&failure, "The token could not be issued."))
         }
     }
 }
@@ -251,7 +251,7 @@ pub(crate) async fn revoke(
         Ok(false) => keystone(StatusCode::NOT_FOUND, "The token does not exist or is not accessible."),
         Err(failure) => {
             tracing::error!("cannot revoke a token: {failure}");
-            keystone(StatusCode::INTERNAL_SERVER_ERROR, "The token could not be revoked.")
+            not_stored(&failure, "The token could not be revoked.")
         }
     }
 }
@@ -273,7 +273,7 @@ async fn list(control: &Control, caller: &Principal, query: &Params) -> Response
         }
         Err(failure) => {
             tracing::error!("cannot list tokens: {failure}");
-            keystone(StatusCode::INTERNAL_SERVER_ERROR, "The tokens could not be listed.")
+            not_stored(&failure, "The tokens could not be listed.")
         }
     }
 }

@@ -10,6 +10,10 @@ pub enum MigrationError {
     Field(String, String),
     /// The description is longer than it may be.
     Description,
+    /// The remark of a backup is too long.
+    Remark,
+    /// The end of a period is before its beginning.
+    Period,
     /// An id of the network is missing: the member.
     Network(&'static str),
     /// An identity that cannot be one of a task.

@@ -60,6 +60,9 @@ pub(crate) async fn list(
     let limit = number(&query, "limit", 10, (1, 1000))?;
     let from = instant(&query, "begin_time").map_err(migration_error)?.unwrap_or(0);
     let to = instant(&query, "end_time").map_err(migration_error)?.unwrap_or(i64::MAX);
+    if to < from {
+        return Err(migration_error(MigrationError::Period));
+    }
     let (rows, total_num) = control
         .list_backups(&project, &instance, (from, to), offset, limit)
         .await

@@ -100,8 +100,17 @@ pub(crate) fn end(f: &Fields<'_>) -> MigrationReply<(Endpoint, Secret)> {
     if id.is_some() {
         addrs = None;
     } else if let Some(addrs) = &addrs {
-        redis_migration::connection::node::addresses(addrs)
-            .map_err(|e| MigrationError::Field(f.name("addrs"), e.message))?;
+        redis_migration::connection::node::addresses(addrs).map_err(|e| {
+            // A URL may hold a password: it is not repeated.
+            let why = match addrs.contains('@') {
+                true => {
+                    "it must be host:port, separated by commas; hint: passwords have a field of their own"
+                        .into()
+                }
+                false => e.message,
+            };
+            MigrationError::Field(f.name("addrs"), why)
+        })?;
     } else {
         return Err(MigrationError::Field(f.name("addrs"), "either id or addrs is required".into()));
     }
