@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use store::Store;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -242,6 +242,9 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     if let Some(at) = &config.metrics_listen {
         serve_metrics(at, &control, &stop, printer).await?;
     }
+    // Before anybody can know that it runs: a signal that is not handled ends the process.
+    let handled = |kind| signal(kind).map_err(|e| started("signals", &e));
+    let (term, hup) = (handled(SignalKind::terminate())?, handled(SignalKind::hangup())?);
     printer.note(&format!("Listening on {scheme}://{local}"));
 
     tokio::spawn(keys::follow(store.clone(), stop.clone()));
@@ -266,7 +269,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     };
     let mut working = working;
     let ended = tokio::select! {
-        asked = signals(&reload, printer) => asked.map_err(|e| started("signals", &e)),
+        asked = signals(term, hup, &reload, printer) => asked.map_err(|e| started("signals", &e)),
         // Without it no work would run: the process ends, and its supervisor starts it again.
         _ = &mut working => Err(Error::new(Kind::Internal, "serve", "the dispatcher has stopped")),
     };
@@ -384,9 +387,12 @@ fn left_for_the_next_start(began: &Config, now: &Config) -> Vec<String> {
 }
 
 /// Returns when the process is asked to end; SIGHUP reads stores and keys again.
-async fn signals(reload: &Reload, printer: &Printer) -> std::io::Result<()> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut hup = signal(SignalKind::hangup())?;
+async fn signals(
+    mut term: Signal,
+    mut hup: Signal,
+    reload: &Reload,
+    printer: &Printer,
+) -> std::io::Result<()> {
     loop {
         tokio::select! {
             _ = term.recv() => break,
