@@ -162,14 +162,10 @@ impl Control {
     /// Deletes a backup and its file.
     ///
     /// # Errors
-    /// [`MigrationError::NoInstance`]; [`MigrationError::NoBackup`] when there is none of that id, [`MigrationError::BackupRuns`] while it is being made.
+    /// [`MigrationError::NoBackup`] when there is none of that id, [`MigrationError::BackupRuns`] while it is being made.
     pub async fn delete_backup(&self, project: &str, instance: &str, id: &str) -> MigrationReply<()> {
         let instance = instance_id(instance)?;
-        let registered = self.for_project(project).registered(&instance).is_some();
-        let unknown = || match registered {
-            true => MigrationError::NoBackup(format!("`{id:.64}` is not a backup of this instance")),
-            false => MigrationError::NoInstance(instance.clone()),
-        };
+        let unknown = || MigrationError::NoBackup(format!("`{id:.64}` is not a backup of this instance"));
         let id = canonical(id).ok_or_else(unknown)?;
         let mut tx = self.engine.store().write().await?;
         let found = tx.backup_of(project, &id).await?.filter(|b| b.instance == instance);
