@@ -228,7 +228,7 @@ impl ObjectCopier {
         let written = match self.complete_upload(&to, &upload.upload, parts).await {
             Ok(written) => written,
             Err(f) if f.kind == Kind::NotFound => {
-                self.find_completed(&to, meta, by_parts.as_ref(), f).await?
+                self.find_completed(&to, meta, by_parts.as_ref(), &seen.sums, f).await?
             }
             Err(f) => return Err(f),
         };
@@ -285,17 +285,20 @@ impl ObjectCopier {
         Ok(true)
     }
 
-    /// The answer to a completion may have been lost: the object is there, and is ours by its ETag.
+    /// The answer to a completion may have been lost: the object is there, and is ours by its ETag or its
+    /// checksum.
     async fn find_completed(
         &self,
         to: &Key,
         meta: &Meta,
         by_parts: Option<&Etag>,
+        seen: &Checksums,
         failure: Error,
     ) -> Result<storage::Written> {
         let there = self.target.head(to, None).await.map_err(|_| failure.clone())?;
-        let ours = there.size == meta.size && by_parts.is_some_and(|e| e.proves(&there.etag) == Some(true));
-        if ours { Ok(storage::Written { etag: there.etag, ..Default::default() }) } else { Err(failure) }
+        let by_etag = by_parts.is_some_and(|e| e.proves(&there.etag) == Some(true));
+        let ours = there.size == meta.size && (by_etag || there.sums.agree(seen) == Some(true));
+        if ours { Ok(storage::Written { etag: there.etag, sums: there.sums }) } else { Err(failure) }
     }
 
     /// Parts that the target has but whose answer an interruption swallowed. They are taken over only where the
