@@ -15,7 +15,7 @@ use crate::text::Text;
 /// A request that is answered with a page of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PageError {
-    /// There is no such page, task or migration in this project.
+    /// The project does not have this page, task or migration.
     NotFound,
     /// The role does not permit it.
     Role,
@@ -29,7 +29,7 @@ pub(crate) enum PageError {
     TooLarge,
     /// The form did not arrive in time or was cut off.
     Late,
-    /// There is no session (any more).
+    /// The session does not exist, or has ended.
     NoSession,
     /// Our own trouble; it is in the log under the request's id.
     Internal,

@@ -219,7 +219,7 @@ impl Row {
 #[derive(Debug, PartialEq, Eq)]
 enum Empty {
     No,
-    /// There are no tasks at all.
+    /// The project does not have any task.
     All,
     /// No task matches; the number that would be there without the text.
     Search(u64),

@@ -55,7 +55,7 @@ word_table! {
 
     // refused requests
     error_not_found: "Not found", "未找到";
-    error_not_found_why: "There is no such page, task or migration in this project.", "本项目中没有这个页面、任务或迁移。";
+    error_not_found_why: "This project does not have this page, task or migration.", "本项目中没有这个页面、任务或迁移。";
     error_role: "Not allowed", "没有权限";
     error_role_why: "The role viewer cannot do this. The roles operator and admin can.", "viewer 角色不能执行此操作，operator 和 admin 角色可以。";
     error_origin: "The form came from another site", "表单来自其他网站";
@@ -205,7 +205,7 @@ word_table! {
     type_the_name: "Type the task’s name to confirm", "输入任务名称以确认";
     keep_it: "Keep it", "保留";
     name_does_not_match: "The typed name is not the name of this one. Nothing was changed.", "输入的名称不一致。没有更改任何内容。";
-    done_stop: "The task is being stopped. It comes to rest within a second.", "任务正在停止，一秒内完成。";
+    done_stop: "The task is being stopped. It stops within one second.", "任务正在停止，一秒内完成。";
     done_start: "The task is started.", "任务已启动。";
     done_retry: "The failed objects are being tried again.", "正在重试失败对象。";
     done_limit: "The limit is set.", "限速已设置。";
